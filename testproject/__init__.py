@@ -1,0 +1,1 @@
+"""The demo site: a small shop that shows every feature of ``usersessions``."""

@@ -1,0 +1,34 @@
+"""The shop's side of the admin: products, and users whom a superuser can switch to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.contrib import admin
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.models import User
+
+from usersessions.admin import SwitchUserAdminMixin
+
+from .models import Product
+
+if TYPE_CHECKING:
+    ProductModelAdmin = admin.ModelAdmin[Product]
+else:
+    ProductModelAdmin = admin.ModelAdmin
+
+admin.site.unregister(User)
+
+
+@admin.register(User)
+class UserAdmin(SwitchUserAdminMixin, DjangoUserAdmin):
+    """Django's admin of users, with an action for switching to one."""
+
+
+@admin.register(Product)
+class ProductAdmin(ProductModelAdmin):
+    """What editors may change of the shop."""
+
+    list_display = ("name", "price", "slug")
+    prepopulated_fields = {"slug": ["name"]}
+    search_fields = ("name", "description")

@@ -1,0 +1,89 @@
+"""A customer's account: logging in and out, one's own sessions, the password."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.auth import views as auth_views
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse_lazy
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_POST, require_safe
+
+from usersessions import auth
+
+from ..forms import LoginForm
+
+
+class LoginView(auth_views.LoginView):
+    """Django's login page, with "Remember me". A basket filled before stays."""
+
+    form_class = LoginForm
+    template_name = "shop/login.html"
+    redirect_authenticated_user = True
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        auth.login(self.request, form.get_user(), is_permanent=form.cleaned_data["remember_me"])
+        return redirect(self.get_success_url())
+
+
+class PasswordChangeView(auth_views.PasswordChangeView):
+    """Changing the password, which logs out everywhere else."""
+
+    template_name = "shop/password.html"
+    success_url = reverse_lazy("shop:account")
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        response = super().form_valid(form)
+        messages.success(
+            self.request, _("Your password is changed. All your other sessions have ended.")
+        )
+        return response
+
+
+@require_POST
+def log_out(request: HttpRequest) -> HttpResponse:
+    """End the frontend session; whoever is logged in to the backend stays so."""
+    auth.logout(request)
+    messages.success(request, _("You are logged out."))
+    return redirect("shop:catalogue")
+
+
+@require_safe
+@never_cache
+@login_required
+def show_account(request: HttpRequest) -> HttpResponse:
+    """Show the customer's sessions, and who is logged in to the backend in the same browser."""
+    return render(
+        request,
+        "shop/account.html",
+        {"sessions": auth.own_sessions(request), "backend_user": auth.get_user(request, "BE")},
+    )
+
+
+@require_POST
+@login_required
+def end_session(request: HttpRequest) -> HttpResponse:
+    """End the session of the customer that ``ses_id`` names; somebody else's is not found."""
+    if auth.end_own_session(request, request.POST.get("ses_id", "")):
+        messages.success(request, _("The session has ended."))
+    else:
+        messages.info(request, _("That session had ended already."))
+    return redirect("shop:account")
+
+
+@require_POST
+@login_required
+def end_other_sessions(request: HttpRequest) -> HttpResponse:
+    """End all sessions of the customer but this one."""
+    ended = auth.end_other_sessions(request)
+    messages.success(
+        request,
+        ngettext("%d other session has ended.", "%d other sessions have ended.", ended) % ended,
+    )
+    return redirect("shop:account")

@@ -1,0 +1,83 @@
+"""People, a clock that stands still, and clients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from usersessions.store import SessionStore
+from usersessions.test import Client
+
+from .factories import NOW, UserFactory
+
+
+class Clock:
+    """Says what time it is until a test moves it."""
+
+    def __init__(self) -> None:
+        self.now: float = NOW
+
+    def __call__(self) -> float:
+        return self.now
+
+    def forward(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of every session store and of managers that it is handed to."""
+    clock = Clock()
+    monkeypatch.setattr(SessionStore, "clock", staticmethod(clock))
+    return clock
+
+
+@pytest.fixture
+def client() -> Client:
+    return Client()
+
+
+@pytest.fixture
+def other_client() -> Client:
+    return Client()
+
+
+@pytest.fixture
+def alice(db: None) -> Any:
+    return UserFactory(username="alice")
+
+
+@pytest.fixture
+def bob(db: None) -> Any:
+    return UserFactory(username="bob")
+
+
+@pytest.fixture
+def editor(db: None) -> Any:
+    return UserFactory(username="editor", is_staff=True)
+
+
+@pytest.fixture
+def superuser(db: None) -> Any:
+    return UserFactory(username="admin", is_staff=True, is_superuser=True)
+
+
+class SessionQueries(CaptureQueriesContext):
+    """The statements on session tables inside a ``with`` block."""
+
+    @property
+    def kinds(self) -> list[str]:
+        """The first word of each statement on a session table, in order."""
+        return [
+            query["sql"].split()[0]
+            for query in self.captured_queries
+            if "e_sessions" in query["sql"]
+        ]
+
+
+@pytest.fixture
+def session_queries(db: None) -> SessionQueries:
+    return SessionQueries(connection)

@@ -1,0 +1,17 @@
+"""The demo site's settings with the app's defaults instead of the demo's, and fast passwords."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from testproject.settings import *  # noqa: F403
+from testproject.settings import DATABASES, MIDDLEWARE
+
+USERSESSIONS: dict[str, dict[str, Any]] = {}
+MIDDLEWARE = [path for path in MIDDLEWARE if not path.endswith("LocaleMiddleware")]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+# A file: threads cannot share a database in memory without waiting for each other's locks.
+DATABASES["default"]["TEST"] = {"NAME": Path(tempfile.mkdtemp()) / "test.sqlite3"}

@@ -1,0 +1,795 @@
+"""A request's way through the middleware: which session, which cookie, which statements."""
+
+from __future__ import annotations
+
+import json
+from base64 import urlsafe_b64encode
+from http.cookies import Morsel
+from typing import Any
+
+import jwt
+import pytest
+from django.contrib import auth
+from django.core.exceptions import ImproperlyConfigured
+from django.db import transaction
+from django.http import HttpResponse
+from django.test import RequestFactory
+from django.test.utils import CaptureQueriesContext
+
+from usersessions import UserSessionManager
+from usersessions.conf import get_login_type
+from usersessions.middleware import UserSessionMiddleware
+from usersessions.models import BackendSession, FrontendSession
+from usersessions.store import SessionStore
+from usersessions.test import Client
+
+from .conftest import Clock, SessionQueries
+from .urls import visit
+
+pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.urls")]
+
+BASKET = {"apple": 3}
+
+
+def put_basket(request: Any) -> None:
+    request.session["basket"] = dict(BASKET)
+
+
+def read_basket(request: Any) -> Any:
+    return request.session.get("basket")
+
+
+def log_in(user: Any) -> Any:
+    return lambda request: auth.login(request, user)
+
+
+def fe_rows() -> list[FrontendSession]:
+    return list(FrontendSession.objects.all())
+
+
+def session_cookies(response: Any) -> list[str]:
+    return [name for name in response.cookies if name != "csrftoken"]
+
+
+def the_cookie(response: Any, name: str = "fe_sessionid") -> Morsel[str]:
+    assert session_cookies(response) == [name]
+    return response.cookies[name]
+
+
+def identifier_in(token: str) -> str:
+    return str(jwt.decode(token, options={"verify_signature": False})["identifier"])
+
+
+# Anonymous visitors
+
+
+def test_first_visit_sets_no_cookie_and_stores_nothing(
+    client: Client, session_queries: SessionQueries
+) -> None:
+    with session_queries:
+        response = visit(client, read_basket)
+    assert response.content == b"None"
+    assert not response.cookies
+    assert session_queries.kinds == []
+
+
+def test_untouched_session_does_not_vary_the_response(client: Client) -> None:
+    assert "Vary" not in visit(client, lambda request: "page").headers
+
+
+def test_read_session_varies_the_response(client: Client) -> None:
+    assert visit(client, read_basket).headers["Vary"] == "Cookie"
+
+
+def test_setting_data_stores_one_row_and_sets_one_cookie(
+    client: Client, session_queries: SessionQueries
+) -> None:
+    with session_queries:
+        response = visit(client, put_basket)
+    cookie = the_cookie(response)
+    assert {key: value for key, value in cookie.items() if value} == {
+        "path": "/",
+        "httponly": True,
+        "samesite": "Lax",
+    }
+    assert session_queries.kinds == ["INSERT"]
+    (row,) = fe_rows()
+    assert row.ses_userid == 0
+    assert bytes(row.ses_data) == b'{"basket":{"apple":3}}'
+    assert row.ses_id not in (cookie.value, identifier_in(cookie.value))
+
+
+def test_reading_costs_one_query(client: Client, session_queries: SessionQueries) -> None:
+    visit(client, put_basket)
+    with session_queries:
+        assert visit(client, read_basket).content == b"{'apple': 3}"
+    assert session_queries.kinds == ["SELECT"]
+
+
+def test_changing_costs_two_queries_and_sends_no_cookie(
+    client: Client, session_queries: SessionQueries
+) -> None:
+    visit(client, put_basket)
+    with session_queries:
+        response = visit(client, lambda request: request.session.update({"coupon": "X"}))
+    assert session_queries.kinds == ["SELECT", "UPDATE"]
+    assert not response.cookies
+
+
+def test_emptied_anonymous_session_loses_row_and_cookie(client: Client) -> None:
+    visit(client, put_basket)
+    response = visit(client, lambda request: request.session.pop("basket"))
+    assert the_cookie(response)["max-age"] == 0
+    assert fe_rows() == []
+
+
+def test_session_that_was_created_on_purpose_stays_although_empty(client: Client) -> None:
+    response = visit(client, lambda request: request.session.create())
+    assert identifier_in(the_cookie(response).value)
+    assert len(fe_rows()) == 1
+
+
+def test_data_set_on_the_user_session_is_saved_too(client: Client) -> None:
+    visit(client, lambda request: request.session.user_session.set("basket", BASKET))
+    assert visit(client, read_basket).content == b"{'apple': 3}"
+
+
+def test_nothing_is_saved_after_a_server_error(client: Client) -> None:
+    def fail(request: Any) -> HttpResponse:
+        put_basket(request)
+        return HttpResponse(status=500)
+
+    assert not visit(client, fail).cookies
+    assert fe_rows() == []
+
+
+def test_save_every_request_writes_an_unchanged_session(
+    client: Client, session_queries: SessionQueries, settings: Any
+) -> None:
+    visit(client, put_basket)
+    settings.SESSION_SAVE_EVERY_REQUEST = True
+    with session_queries:
+        visit(client, read_basket)
+    assert session_queries.kinds == ["SELECT", "UPDATE"]
+
+
+# The 61 second touch
+
+
+@pytest.mark.parametrize(
+    ("seconds", "kinds"),
+    [(61, ["SELECT"]), (62, ["SELECT", "UPDATE"])],
+    ids=["within-grace", "after-grace"],
+)
+def test_unchanged_session_is_touched_at_most_every_61_seconds(
+    client: Client, clock: Clock, session_queries: SessionQueries, seconds: int, kinds: list[str]
+) -> None:
+    visit(client, put_basket)
+    clock.forward(seconds)
+    with session_queries:
+        visit(client, read_basket)
+    assert session_queries.kinds == kinds
+
+
+def test_touch_never_writes_data(
+    client: Client, clock: Clock, session_queries: SessionQueries
+) -> None:
+    visit(client, put_basket)
+    clock.forward(62)
+    with session_queries:
+        visit(client, read_basket)
+    assert "ses_data" not in session_queries.captured_queries[-1]["sql"]
+
+
+def test_custom_expiry_is_not_moved_by_a_touch(
+    client: Client, clock: Clock, session_queries: SessionQueries
+) -> None:
+    visit(client, lambda request: request.session.set_expiry(300))
+    clock.forward(120)
+    with session_queries:
+        visit(client, read_basket)
+    assert session_queries.kinds == ["SELECT"]
+    clock.forward(181)
+    assert visit(client, lambda request: dict(request.session)).content == b"{}"
+
+
+# Which login type
+
+
+@pytest.mark.parametrize(
+    ("path", "name"), [("/admin/", "BE"), ("/admin/x", "BE"), ("/", "FE"), ("/administer", "FE")]
+)
+def test_login_type_follows_the_path(client: Client, path: str, name: str) -> None:
+    response = visit(client, lambda request: request.session.login_type.name, path)
+    assert response.content == repr(name).encode()
+
+
+def test_stores_of_all_login_types_are_at_hand(client: Client) -> None:
+    def view(request: Any) -> Any:
+        return sorted(request.user_sessions), len(request.user_sessions)
+
+    assert visit(client, view).content == b"(['BE', 'FE'], 2)"
+
+
+def test_unknown_login_type_is_a_key_error_that_names_the_others(client: Client) -> None:
+    with pytest.raises(KeyError) as error:
+        visit(client, lambda request: request.user_sessions["XX"])
+    assert str(error.value) == "There is no login type 'XX'; USERSESSIONS knows: 'BE', 'FE'."
+
+
+def test_opening_another_store_costs_nothing(
+    client: Client, session_queries: SessionQueries
+) -> None:
+    with session_queries:
+        visit(client, lambda request: request.user_sessions["BE"])
+    assert session_queries.kinds == []
+
+
+def test_another_types_store_is_saved_with_its_own_cookie(client: Client) -> None:
+    def view(request: Any) -> None:
+        request.user_sessions["BE"]["x"] = 1
+
+    cookie = the_cookie(visit(client, view), "be_sessionid")
+    assert cookie["samesite"] == "Strict"
+    assert BackendSession.objects.count() == 1
+    assert fe_rows() == []
+
+
+def test_wrong_settings_stop_the_site_at_start_up(settings: Any) -> None:
+    settings.USERSESSIONS = {"FE": {"LOCK_IP": 5}}
+    with pytest.raises(ImproperlyConfigured, match=r'\["LOCK_IP"\] must be an integer from 0 to 4'):
+        UserSessionMiddleware(lambda request: HttpResponse())
+
+
+def test_session_that_a_view_puts_in_place_of_ours_is_left_alone(client: Client) -> None:
+    def view(request: Any) -> None:
+        request.session = {"not": "ours"}
+
+    assert not visit(client, view).cookies
+
+
+def test_store_that_a_view_puts_in_place_of_ours_is_saved(client: Client) -> None:
+    def view(request: Any) -> None:
+        request.session = SessionStore(login_type=get_login_type("FE"))
+        request.session["x"] = 1
+
+    assert identifier_in(the_cookie(visit(client, view)).value)
+
+
+# Cookies that are not good
+
+
+def _token(key: bytes | str, algorithm: str = "HS256", **payload: Any) -> str:
+    return jwt.encode(payload, key, algorithm=algorithm)
+
+
+def _unsigned(header: dict[str, Any], payload: dict[str, Any]) -> str:
+    parts = [json.dumps(part).encode() for part in (header, payload)]
+    return ".".join(urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts) + "."
+
+
+def _signed_for(login_type: str, **scope: Any) -> str:
+    found = get_login_type(login_type)
+    payload = {
+        "identifier": "0" * 32,
+        "scope": {"domain": "testserver", "hostOnly": True, "path": "/"} | scope,
+    }
+    return _token(found.keys.token_keys()[0], **payload)
+
+
+FORGED = {
+    "garbage": lambda: "garbage",
+    "empty": lambda: "",
+    "raw-identifier": lambda: "0" * 32,
+    "three-dots": lambda: "...",
+    "not-ascii": lambda: "\u00e4.\u00f6.\u00fc",
+    "oversized": lambda: "a" * 100_000,
+    "alg-none": lambda: _unsigned({"alg": "none"}, {"identifier": "0" * 32}),
+    "alg-list": lambda: _unsigned({"alg": ["HS256"]}, {"identifier": "0" * 32}) + "AAAA",
+    "nested-header": lambda: "W1tb" * 1000 + ".e30.AAAA",
+    "other-key": lambda: _token("k" * 32, identifier="0" * 32),
+    "other-login-type": lambda: _signed_for("BE"),
+    "other-host": lambda: _signed_for("FE", domain="evil.example"),
+    "other-path": lambda: _signed_for("FE", path="/other/"),
+    "subdomains": lambda: _signed_for("FE", hostOnly=False),
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_forged_cookie_is_anonymous_costs_no_query_and_is_left_alone(
+    client: Client, session_queries: SessionQueries, name: str
+) -> None:
+    """Attack: a cookie that this site has not signed, or not for this place."""
+    UserSessionManager.create("FE").backend.set("0" * 32, {"ses_userid": 7, "ses_data": b"{}"})
+    client.cookies["fe_sessionid"] = FORGED[name]()
+    with session_queries:
+        response = visit(client, lambda request: request.session.user_session.user_id)
+    assert (response.status_code, response.content) == (200, b"None")
+    assert session_queries.kinds == []
+    assert not response.cookies
+
+
+def test_well_signed_cookie_without_session_is_left_alone(client: Client) -> None:
+    """A tab may hold the cookie from before a login: the browser's newer one must survive."""
+    client.cookies["fe_sessionid"] = _signed_for("FE")
+    response = visit(client, lambda request: dict(request.session))
+    assert response.content == b"{}"
+    assert not response.cookies
+
+
+def test_well_signed_cookie_without_session_is_not_deleted_by_logout(client: Client) -> None:
+    client.cookies["fe_sessionid"] = _signed_for("FE")
+    assert not visit(client, auth.logout).cookies
+
+
+@pytest.mark.parametrize("host", ["evil.example", "under_score"])
+def test_host_that_django_refuses_is_a_400(client: Client, host: str, settings: Any) -> None:
+    """Attack: a Host header of the attacker's, to get a token for another domain."""
+    settings.ALLOWED_HOSTS = ["testserver"]
+    settings.MIDDLEWARE = ["usersessions.middleware.UserSessionMiddleware"]
+    response = visit(client, put_basket, HTTP_HOST=host)
+    assert response.status_code == 400
+    assert fe_rows() == []
+
+
+def test_error_page_of_a_refused_host_sees_an_anonymous_session(
+    client: Client, settings: Any
+) -> None:
+    settings.ALLOWED_HOSTS = ["testserver"]
+    settings.MIDDLEWARE = ["usersessions.middleware.UserSessionMiddleware"]
+    visit(client, put_basket)
+    assert visit(client, read_basket, HTTP_HOST="evil.example").content == b"None"
+
+
+# Expiry and IP lock
+
+
+def test_expired_anonymous_session_is_anonymous_and_empty(client: Client, clock: Clock) -> None:
+    visit(client, put_basket)
+    clock.forward(86_401)
+    assert visit(client, read_basket).content == b"None"
+
+
+def test_expired_row_is_left_to_collection(
+    client: Client, clock: Clock, session_queries: SessionQueries
+) -> None:
+    visit(client, put_basket)
+    clock.forward(86_401)
+    with session_queries:
+        assert not visit(client, read_basket).cookies
+    assert session_queries.kinds == ["SELECT"]
+    assert len(fe_rows()) == 1
+
+
+def test_session_locked_to_another_network_is_anonymous(client: Client, settings: Any) -> None:
+    """Attack: a stolen cookie used from elsewhere."""
+    settings.USERSESSIONS = {"FE": {"LOCK_IP": 2}}
+    visit(client, put_basket, REMOTE_ADDR="198.51.100.7")
+    assert fe_rows()[0].ses_iplock == "198.51.0.0"
+    assert visit(client, read_basket, REMOTE_ADDR="198.51.9.9").content == b"{'apple': 3}"
+    assert visit(client, read_basket, REMOTE_ADDR="203.0.113.1").content == b"None"
+
+
+def test_spoofed_forwarded_header_does_not_pass_the_ip_lock(client: Client, settings: Any) -> None:
+    """Attack: a stolen cookie, and X-Forwarded-For with the victim's address."""
+    settings.USERSESSIONS = {"FE": {"LOCK_IP": 4}}
+    visit(client, put_basket, REMOTE_ADDR="198.51.100.7")
+    spoofed = {"REMOTE_ADDR": "203.0.113.1", "HTTP_X_FORWARDED_FOR": "198.51.100.7"}
+    assert visit(client, read_basket, **spoofed).content == b"None"
+
+
+# Login
+
+
+def test_login_gives_a_new_identifier_keeps_the_basket_and_leaves_one_row(
+    client: Client, alice: Any
+) -> None:
+    before = identifier_in(the_cookie(visit(client, put_basket)).value)
+    after = identifier_in(the_cookie(visit(client, log_in(alice))).value)
+    assert before != after
+    assert [row.ses_userid for row in fe_rows()] == [alice.pk]
+    assert visit(client, read_basket).content == b"{'apple': 3}"
+
+
+def test_cookie_from_before_the_login_is_anonymous_from_then_on(
+    client: Client, other_client: Client, alice: Any
+) -> None:
+    """Attack: session fixation, the attacker planted the anonymous cookie."""
+    planted = the_cookie(visit(other_client, put_basket)).value
+    client.cookies["fe_sessionid"] = planted
+    visit(client, log_in(alice))
+    assert visit(other_client, lambda request: request.user.username).content == b"''"
+
+
+def test_login_of_an_anonymous_visitor_with_data_costs_one_read_and_one_update(
+    client: Client, alice: Any, session_queries: SessionQueries
+) -> None:
+    visit(client, put_basket)
+    with session_queries:
+        visit(client, log_in(alice))
+    assert session_queries.kinds == ["SELECT", "UPDATE"]
+
+
+def test_login_without_session_costs_one_insert(
+    client: Client, alice: Any, session_queries: SessionQueries
+) -> None:
+    with session_queries:
+        visit(client, log_in(alice))
+    assert session_queries.kinds == ["INSERT"]
+
+
+def test_session_key_is_the_new_identifier_right_after_login(client: Client, alice: Any) -> None:
+    visit(client, put_basket)
+
+    def view(request: Any) -> Any:
+        old = request.session.session_key
+        auth.login(request, alice)
+        new = request.session.session_key
+        return old != new, request.session.exists(old), request.session.user_session.user_id
+
+    assert visit(client, view).content == f"(True, False, {alice.pk})".encode()
+
+
+def test_login_of_the_user_who_is_logged_in_renews_the_identifier(
+    client: Client, alice: Any
+) -> None:
+    first = the_cookie(visit(client, log_in(alice))).value
+    second = the_cookie(visit(client, log_in(alice))).value
+    assert identifier_in(first) != identifier_in(second)
+    assert len(fe_rows()) == 1
+
+
+def test_another_users_data_does_not_survive_a_login(client: Client, alice: Any, bob: Any) -> None:
+    visit(client, log_in(alice))
+    visit(client, put_basket)
+    visit(client, log_in(bob))
+    assert visit(client, read_basket).content == b"None"
+    assert [row.ses_userid for row in fe_rows()] == [bob.pk]
+
+
+def test_exception_after_login_leaves_the_anonymous_session_and_basket(
+    client: Client, alice: Any
+) -> None:
+    cookie = the_cookie(visit(client, put_basket)).value
+
+    def fail(request: Any) -> None:
+        auth.login(request, alice)
+        raise RuntimeError
+
+    client.raise_request_exception = False
+    response = visit(client, fail)
+    assert (response.status_code, session_cookies(response)) == (500, [])
+    assert client.cookies["fe_sessionid"].value == cookie
+    assert visit(client, read_basket).content == b"{'apple': 3}"
+    assert [row.ses_userid for row in fe_rows()] == [0]
+
+
+def test_user_id_written_without_login_gives_a_new_identifier_all_the_same(
+    client: Client, alice: Any
+) -> None:
+    """Attack: session fixation through a view that binds the user by hand."""
+    before = identifier_in(the_cookie(visit(client, put_basket)).value)
+
+    def view(request: Any) -> None:
+        request.session[auth.SESSION_KEY] = str(alice.pk)
+
+    after = identifier_in(the_cookie(visit(client, view)).value)
+    assert before != after
+    assert [row.ses_userid for row in fe_rows()] == [alice.pk]
+
+
+def test_user_id_taken_out_by_hand_makes_the_session_anonymous(client: Client, alice: Any) -> None:
+    before = identifier_in(the_cookie(visit(client, log_in(alice))).value)
+    visit(client, put_basket)
+    after = identifier_in(
+        the_cookie(visit(client, lambda request: request.session.pop(auth.SESSION_KEY))).value
+    )
+    assert before != after
+    assert [row.ses_userid for row in fe_rows()] == [0]
+
+
+def test_backend_and_frontend_logins_do_not_touch_each_other(
+    client: Client, alice: Any, editor: Any
+) -> None:
+    visit(client, log_in(alice))
+    visit(client, log_in(editor), "/admin/")
+
+    def who(request: Any) -> Any:
+        return request.user.username
+
+    assert visit(client, who).content == b"'alice'"
+    assert visit(client, who, "/admin/").content == b"'editor'"
+    visit(client, auth.logout, "/admin/")
+    assert visit(client, who).content == b"'alice'"
+    assert visit(client, who, "/admin/").content == b"''"
+
+
+# Logout
+
+
+def test_logout_leaves_no_row_deletes_the_cookie_and_costs_one_delete(
+    client: Client, alice: Any, session_queries: SessionQueries
+) -> None:
+    visit(client, log_in(alice))
+    with session_queries:
+        response = visit(client, auth.logout)
+    cookie = the_cookie(response)
+    assert (cookie.value, cookie["max-age"], cookie["path"], cookie["samesite"]) == (
+        "",
+        0,
+        "/",
+        "Lax",
+    )
+    assert session_queries.kinds == ["SELECT", "DELETE"]
+    assert fe_rows() == []
+
+
+def test_flush_of_a_session_that_nobody_read_costs_one_delete(
+    client: Client, session_queries: SessionQueries
+) -> None:
+    visit(client, put_basket)
+    with session_queries:
+        response = visit(client, lambda request: request.session.flush())
+    assert session_queries.kinds == ["DELETE"]
+    assert the_cookie(response)["max-age"] == 0
+
+
+def test_logout_holds_although_the_view_fails_afterwards(client: Client, alice: Any) -> None:
+    visit(client, log_in(alice))
+
+    def fail(request: Any) -> None:
+        auth.logout(request)
+        raise RuntimeError
+
+    client.raise_request_exception = False
+    response = visit(client, fail)
+    assert response.status_code == 500
+    assert the_cookie(response)["max-age"] == 0
+    assert fe_rows() == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_logout_holds_although_its_transaction_is_rolled_back(client: Client, alice: Any) -> None:
+    """Attack: ATOMIC_REQUESTS undoes the deletion, and a stolen cookie goes on working."""
+    visit(client, log_in(alice))
+
+    @transaction.atomic
+    def fail(request: Any) -> None:
+        auth.logout(request)
+        raise RuntimeError
+
+    client.raise_request_exception = False
+    assert the_cookie(visit(client, fail))["max-age"] == 0
+    assert fe_rows() == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_logout_outside_of_a_transaction_is_not_repeated(
+    client: Client, alice: Any, session_queries: SessionQueries
+) -> None:
+    visit(client, log_in(alice))
+    with session_queries:
+        visit(client, auth.logout)
+    assert session_queries.kinds == ["SELECT", "DELETE"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_login_saved_in_a_transaction_that_fails_sends_no_cookie(
+    client: Client, alice: Any
+) -> None:
+    """The view's own save() is taken back by the rollback: the old cookie must go on working."""
+    visit(client, put_basket)
+
+    @transaction.atomic
+    def fail(request: Any) -> None:
+        auth.login(request, alice)
+        request.session.save()
+        raise RuntimeError
+
+    client.raise_request_exception = False
+    assert session_cookies(visit(client, fail)) == []
+    assert visit(client, read_basket).content == b"{'apple': 3}"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_login_saved_in_a_rolled_back_transaction_is_saved_again_with_the_response(
+    client: Client, alice: Any
+) -> None:
+    visit(client, put_basket)
+
+    def view(request: Any) -> None:
+        with transaction.atomic():
+            auth.login(request, alice)
+            request.session.save()
+            transaction.set_rollback(True)
+
+    assert identifier_in(the_cookie(visit(client, view)).value)
+    assert [row.ses_userid for row in fe_rows()] == [alice.pk]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_login_saved_in_a_committed_transaction_sends_its_cookie_on_failure_too(
+    client: Client, alice: Any
+) -> None:
+    visit(client, put_basket)
+
+    def fail(request: Any) -> None:
+        with transaction.atomic():
+            auth.login(request, alice)
+            request.session.save()
+        raise RuntimeError
+
+    client.raise_request_exception = False
+    assert identifier_in(the_cookie(visit(client, fail)).value)
+    assert visit(client, read_basket).content == b"{'apple': 3}"
+
+
+# Two tabs
+
+
+def test_answer_to_a_cookie_from_before_the_login_neither_sets_nor_deletes_one(
+    client: Client, other_client: Client, alice: Any
+) -> None:
+    client.cookies["fe_sessionid"] = the_cookie(visit(other_client, put_basket)).value
+    visit(client, log_in(alice))
+    assert not visit(other_client, read_basket).cookies
+
+
+def test_late_save_does_not_bring_an_ended_session_back(
+    client: Client, other_client: Client, alice: Any
+) -> None:
+    cookie = the_cookie(visit(client, log_in(alice))).value
+
+    def slow_view(request: Any) -> Any:
+        put_basket(request)
+        other_client.cookies["fe_sessionid"] = cookie
+        # Meanwhile, in another tab; by hand, for the site has one view at a time.
+        FrontendSession.objects.all().delete()
+        return "page"
+
+    response = visit(client, slow_view)
+    assert (response.status_code, response.content) == (200, b"'page'")
+    assert not response.cookies
+    assert fe_rows() == []
+
+
+def test_two_requests_that_change_different_keys_keep_both(client: Client) -> None:
+    visit(client, put_basket)
+
+    def slow_view(request: Any) -> None:
+        request.session["mine"] = 1
+        theirs = SessionStore(request.COOKIES["fe_sessionid"])
+        theirs["theirs"] = 2
+        theirs.save()
+
+    visit(client, slow_view)
+    response = visit(client, lambda request: sorted(request.session.keys()))
+    assert response.content == b"['basket', 'mine', 'theirs']"
+
+
+# Cookie attributes
+
+
+def test_https_request_gets_a_secure_cookie(client: Client) -> None:
+    response = visit(client, put_basket, secure=True)
+    assert the_cookie(response)["secure"] is True
+
+
+def test_secure_can_be_forced_and_domain_and_path_set(client: Client, settings: Any) -> None:
+    settings.USERSESSIONS = {
+        "FE": {"COOKIE_SECURE": True, "COOKIE_DOMAIN": "testserver", "COOKIE_PATH": "/shop/"}
+    }
+    cookie = the_cookie(visit(client, put_basket, "/shop/"))
+    assert (cookie["secure"], cookie["domain"], cookie["path"]) == (True, "testserver", "/shop/")
+    assert jwt.decode(cookie.value, options={"verify_signature": False})["scope"] == {
+        "domain": "testserver",
+        "hostOnly": False,
+        "path": "/shop/",
+    }
+
+
+def test_identifier_format_puts_the_identifier_itself_into_the_cookie(
+    client: Client, settings: Any
+) -> None:
+    settings.USERSESSIONS = {"FE": {"COOKIE_FORMAT": "identifier"}}
+    cookie = the_cookie(visit(client, put_basket))
+    assert len(cookie.value) == 32
+    assert visit(client, read_basket).content == b"{'apple': 3}"
+
+
+def test_identifier_format_takes_nothing_but_identifiers(
+    client: Client, settings: Any, session_queries: SessionQueries
+) -> None:
+    settings.USERSESSIONS = {"FE": {"COOKIE_FORMAT": "identifier"}}
+    client.cookies["fe_sessionid"] = "0" * 31
+    with session_queries:
+        assert visit(client, read_basket).content == b"None"
+    assert session_queries.kinds == []
+
+
+def test_permanent_cookie_is_sent_again_with_every_answer(
+    client: Client, alice: Any, settings: Any
+) -> None:
+    settings.USERSESSIONS = {"FE": {"LIFETIME": 604_800, "PERMANENT_LOGIN": "always"}}
+    assert the_cookie(visit(client, log_in(alice)))["max-age"] == 604_800
+    assert the_cookie(visit(client, read_basket))["max-age"] == 604_800
+    assert fe_rows()[0].ses_permanent
+
+
+def test_expiry_of_its_own_is_the_cookies_max_age(client: Client, clock: Clock) -> None:
+    response = visit(client, lambda request: request.session.set_expiry(300))
+    assert the_cookie(response)["max-age"] == 300
+
+
+def test_expiry_at_browser_close_gives_a_cookie_without_max_age(client: Client) -> None:
+    visit(client, lambda request: request.session.set_expiry(300))
+    response = visit(client, lambda request: request.session.set_expiry(0))
+    assert the_cookie(response)["max-age"] == ""
+
+
+def test_custom_expiry_taken_off_sends_the_cookie_again(client: Client) -> None:
+    def first(request: Any) -> None:
+        put_basket(request)
+        request.session.set_expiry(300)
+
+    visit(client, first)
+    response = visit(client, lambda request: request.session.set_expiry(None))
+    assert the_cookie(response)["max-age"] == ""
+
+
+# Collection along the way
+
+
+@pytest.mark.django_db(transaction=True)
+def test_storing_request_collects_one_batch_with_the_set_probability(
+    client: Client, settings: Any, session_queries: SessionQueries
+) -> None:
+    settings.USERSESSIONS = {"FE": {"GC_PROBABILITY": 100}}
+    UserSessionManager.create("FE").backend.set("0" * 32, {"ses_tstamp": 1, "ses_data": b"{}"})
+    visit(client, put_basket)
+    assert len(fe_rows()) == 1
+    with session_queries:
+        visit(client, read_basket)
+    assert session_queries.kinds == ["SELECT"]
+
+
+def test_nothing_is_collected_inside_a_transaction(client: Client, settings: Any) -> None:
+    settings.USERSESSIONS = {"FE": {"GC_PROBABILITY": 100}}
+    UserSessionManager.create("FE").backend.set("0" * 32, {"ses_tstamp": 1, "ses_data": b"{}"})
+    visit(client, put_basket)
+    assert len(fe_rows()) == 2
+
+
+# The deprecated way
+
+
+def test_global_cookie_is_that_of_the_request_being_served(client: Client) -> None:
+    visit(client, put_basket)
+
+    def view(request: Any) -> Any:
+        with pytest.warns(DeprecationWarning, match="create_from_request_or_anonymous"):
+            return (
+                UserSessionManager.create("FE")
+                .create_from_global_cookie_or_anonymous("fe_sessionid")
+                .data
+            )
+
+    assert visit(client, view).content == b"{'basket': {'apple': 3}}"
+
+
+def test_process_request_and_process_response_work_on_their_own(alice: Any) -> None:
+    """As django.utils.decorators.decorator_from_middleware calls them."""
+    middleware = UserSessionMiddleware(lambda request: HttpResponse())
+    request = RequestFactory().get("/")
+    middleware.process_request(request)
+    put_basket(request)
+    response = middleware.process_response(request, HttpResponse())
+    assert identifier_in(the_cookie(response).value)
+
+
+def test_no_session_statement_hides_from_query_capturing(client: Client) -> None:
+    from django.db import connection
+
+    with CaptureQueriesContext(connection) as queries:
+        visit(client, put_basket)
+    assert len(queries) == 1

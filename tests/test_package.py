@@ -1,0 +1,27 @@
+"""What the package shows to the world."""
+
+from __future__ import annotations
+
+import pytest
+from django.core.management import call_command
+
+import usersessions
+
+
+@pytest.mark.parametrize("name", usersessions.__all__)
+def test_public_names_exist_and_are_documented(name: str) -> None:
+    assert getattr(usersessions, name).__doc__
+
+
+def test_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'usersessions' has no attribute 'Nothing'"):
+        usersessions.Nothing  # noqa: B018
+
+
+def test_demo_site_passes_all_checks() -> None:
+    call_command("check", fail_level="WARNING")
+
+
+@pytest.mark.django_db
+def test_models_and_migrations_agree() -> None:
+    call_command("makemigrations", check=True, dry_run=True, verbosity=0)

@@ -1,0 +1,65 @@
+"""TYPO3's session handling for Django: separate backend and frontend sessions, well kept."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .backends.base import (
+        SessionBackend,
+        SessionBackendError,
+        SessionChanged,
+        SessionNotCreated,
+        SessionNotFound,
+        SessionNotUpdated,
+    )
+    from .backends.database import DatabaseSessionBackend
+    from .ip_locker import IpLocker
+    from .session_manager import SessionManager
+    from .session_writer import SessionDataTooLarge
+    from .tokens import CookieScope
+    from .user_session import SessionRecord, UserSession
+    from .user_session_manager import UserSessionManager
+
+#: Where each public name lives; imported when asked for, since Django loads this package before
+#: its settings and models are ready.
+_HOMES = {
+    "CookieScope": "tokens",
+    "DatabaseSessionBackend": "backends.database",
+    "IpLocker": "ip_locker",
+    "SessionBackend": "backends.base",
+    "SessionBackendError": "backends.base",
+    "SessionChanged": "backends.base",
+    "SessionDataTooLarge": "session_writer",
+    "SessionManager": "session_manager",
+    "SessionNotCreated": "backends.base",
+    "SessionNotFound": "backends.base",
+    "SessionNotUpdated": "backends.base",
+    "SessionRecord": "user_session",
+    "UserSession": "user_session",
+    "UserSessionManager": "user_session_manager",
+}
+
+__all__ = [
+    "CookieScope",
+    "DatabaseSessionBackend",
+    "IpLocker",
+    "SessionBackend",
+    "SessionBackendError",
+    "SessionChanged",
+    "SessionDataTooLarge",
+    "SessionManager",
+    "SessionNotCreated",
+    "SessionNotFound",
+    "SessionNotUpdated",
+    "SessionRecord",
+    "UserSession",
+    "UserSessionManager",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,42 @@
+"""The app's place in a Django site."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig, apps
+from django.contrib.auth import get_user_model
+from django.contrib.auth.signals import user_logged_in, user_logged_out
+from django.db.models.signals import post_delete, post_save
+from django.utils.translation import gettext_lazy as _
+
+
+class UserSessionsConfig(AppConfig):
+    name = "usersessions"
+    # Not "usersessions" or "user_sessions": those labels are allauth's and Jazzband's.
+    label = "django_usersessions"
+    verbose_name = _("User sessions")
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        # Only now: these modules need the user model or its settings.
+        from . import checks, receivers  # noqa: PLC0415
+        from .signals import user_switched, user_switched_back  # noqa: PLC0415
+
+        checks.register()
+        user_logged_in.connect(receivers.elevate_on_login, dispatch_uid="usersessions.login")
+        user_logged_out.connect(receivers.audit_on_logout, dispatch_uid="usersessions.logout")
+        for signal in (user_switched, user_switched_back):
+            signal.connect(receivers.log_switch, dispatch_uid="usersessions.log_switch")
+        for model in _user_models():
+            # Never without a sender: a receiver of every model's deletion would take Django's
+            # fast deletes from the whole site.
+            post_save.connect(
+                receivers.end_sessions_on_change, model, dispatch_uid=f"usersessions.{model}"
+            )
+            post_delete.connect(
+                receivers.end_sessions_on_deletion, model, dispatch_uid=f"usersessions.{model}"
+            )
+
+
+def _user_models() -> list[type]:
+    """Return the user model, and the proxies and children of it that signals name as senders."""
+    return [model for model in apps.get_models() if issubclass(model, get_user_model())]

@@ -1,0 +1,104 @@
+"""Django's login functions, for the session of any login type."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from asgiref.sync import sync_to_async
+from django.contrib import auth
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.models import AnonymousUser
+from django.http import HttpRequest
+from django.utils.functional import SimpleLazyObject
+
+from ..store import SessionStore
+
+AnyUser: TypeAlias = AbstractBaseUser | AnonymousUser
+
+
+def get_store(request: HttpRequest, login_type: str | None = None) -> SessionStore:
+    """Return the request's session of a login type; None: the one that serves the path."""
+    if login_type is None:
+        session = request.session
+        assert isinstance(session, SessionStore), (
+            "request.session is not a usersessions.store.SessionStore: "
+            "is UserSessionMiddleware in MIDDLEWARE?"
+        )
+        return session
+    store: SessionStore = request.user_sessions[login_type]  # type: ignore[attr-defined]
+    return store
+
+
+def as_seen_by(request: HttpRequest, login_type: str | None) -> HttpRequest:
+    """Return the request as if the login type served it: with its session and its user."""
+    store = get_store(request, login_type)
+    if store is request.session:
+        return request
+    seen = request.__class__.__new__(request.__class__)
+    seen.__dict__.update(request.__dict__)
+    seen.session = store
+
+    async def auser() -> Any:
+        return await auth.aget_user(seen)
+
+    seen.user = SimpleLazyObject(lambda: auth.get_user(seen))  # type: ignore[assignment]
+    seen.auser = auser
+    return seen
+
+
+def get_user(request: HttpRequest, login_type: str) -> AnyUser:
+    """Return who is logged in to a login type, or an ``AnonymousUser``.
+
+    Costs a query for the user, every time, and one to read the session if nothing did before.
+    """
+    return auth.get_user(as_seen_by(request, login_type))
+
+
+def login(
+    request: HttpRequest,
+    user: Any,
+    *,
+    login_type: str | None = None,
+    backend: str | None = None,
+    is_permanent: bool | None = None,
+) -> None:
+    """Log a user in to a login type, as Django's ``login()`` does to ``request.session``.
+
+    :param login_type: None: the one that serves the path
+    :param backend: dotted path of the authentication backend, as in Django
+    :param is_permanent: whether the person asked to be remembered; ``PERMANENT_LOGIN`` and
+        ``LIFETIME`` decide what comes of it; None: was not asked
+    """
+    seen = as_seen_by(request, login_type)
+    get_store(seen).asked_permanent = is_permanent
+    auth.login(seen, user, backend)
+
+
+def logout(request: HttpRequest, login_type: str | None = None) -> None:
+    """Log out of a login type and end its session; sessions of other types stay."""
+    auth.logout(as_seen_by(request, login_type))
+
+
+async def aget_user(request: HttpRequest, login_type: str) -> AnyUser:
+    """See ``get_user()``."""
+    return await auth.aget_user(as_seen_by(request, login_type))
+
+
+async def alogin(
+    request: HttpRequest,
+    user: Any,
+    *,
+    login_type: str | None = None,
+    backend: str | None = None,
+    is_permanent: bool | None = None,
+) -> None:
+    """See ``login()``."""
+    # Its queries (``last_login`` among them) need the thread of the database anyway.
+    await sync_to_async(login)(
+        request, user, login_type=login_type, backend=backend, is_permanent=is_permanent
+    )
+
+
+async def alogout(request: HttpRequest, login_type: str | None = None) -> None:
+    """See ``logout()``."""
+    await auth.alogout(as_seen_by(request, login_type))

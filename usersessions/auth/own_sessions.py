@@ -1,0 +1,99 @@
+"""What a person may know of their own sessions, and ending them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from django.http import HttpRequest
+
+from ..store import SessionStore
+from ..user_session import CorruptSessionData, UserSession
+from .login_types import get_store
+
+
+@dataclass(frozen=True)
+class OwnSession:
+    """One of a user's sessions; tells nothing that would let anybody use it."""
+
+    ses_id: str  #: the hash, to name the session in a form
+    is_current: bool  #: the one of this request
+    is_permanent: bool
+    last_updated_at: datetime
+    expires_at: datetime
+    user_agent: str  #: of the browser that logged in; "" when it told nothing
+    ip_lock: str
+
+
+def own_sessions(request: HttpRequest, login_type: str | None = None) -> list[OwnSession]:
+    """Return the unexpired sessions of whoever is logged in, this one first, then the latest.
+
+    :param login_type: None: the one that serves the path
+
+    Empty for an anonymous visitor. Costs one query.
+    """
+    store = get_store(request, login_type)
+    found = [
+        _describe(store, session, ses_id)
+        for session, ses_id in _sessions_of_owner(store)
+        if not store.manager.has_expired(session)
+    ]
+    return sorted(found, key=lambda session: (session.is_current, session.last_updated_at))[::-1]
+
+
+def end_own_session(request: HttpRequest, ses_id: str, login_type: str | None = None) -> bool:
+    """End one of the sessions of whoever is logged in; return whether it was theirs and was there.
+
+    Ending the current one logs out. Costs two queries.
+    """
+    store = get_store(request, login_type)
+    if ses_id in _own_ses_ids(store):
+        store.flush()
+        return True
+    if not any(found == ses_id for _, found in _sessions_of_owner(store)):
+        return False
+    return store.manager.backend.remove_by_ses_id([ses_id]) == 1
+
+
+def end_other_sessions(request: HttpRequest, login_type: str | None = None) -> int:
+    """End all sessions of whoever is logged in but this one, which gets a new identifier.
+
+    Return how many went. Costs one query; the new identifier is stored with the response.
+    """
+    store = get_store(request, login_type)
+    session = store.user_session
+    if session.user_id is None:
+        return 0
+    removed = store.manager.backend.remove_by_user(session.user_id, except_=store.identifiers)
+    store.cycle_key()
+    return removed
+
+
+def _sessions_of_owner(store: SessionStore) -> list[tuple[UserSession, str]]:
+    owner = store.user_session
+    if owner.user_id is None:
+        return []
+    found = []
+    for record in store.manager.backend.get_by_user(owner.user_id):
+        try:
+            found.append((owner.read_beside(record), record["ses_id"]))
+        except CorruptSessionData:
+            continue
+    return found
+
+
+def _own_ses_ids(store: SessionStore) -> set[str]:
+    keys = store.manager.backend.keys
+    return {ses_id for identifier in store.identifiers for ses_id in keys.ses_ids(identifier)}
+
+
+def _describe(store: SessionStore, session: UserSession, ses_id: str) -> OwnSession:
+    return OwnSession(
+        ses_id=ses_id,
+        is_current=ses_id in _own_ses_ids(store),
+        is_permanent=session.is_permanent,
+        last_updated_at=datetime.fromtimestamp(session.last_updated, timezone.utc),
+        expires_at=datetime.fromtimestamp(store.manager.expiry.expires_at(session), timezone.utc),
+        user_agent=session.meta.get("user_agent", ""),
+        ip_lock=session.ip_lock,
+    )

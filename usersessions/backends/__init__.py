@@ -1,0 +1,1 @@
+"""Where sessions are stored: the contract in ``base``, one module per storage."""

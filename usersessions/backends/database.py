@@ -1,0 +1,281 @@
+"""Sessions in a table of the database: one row a session, one statement an operation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from itertools import chain
+from typing import TYPE_CHECKING, Any, cast
+
+from django.apps import apps
+from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
+from django.db import connections, router
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Field, QuerySet
+from django.db.models.constants import OnConflict
+
+from ..user_session import SessionRecord
+from .base import BATCH_SIZE, SessionBackend
+
+if TYPE_CHECKING:
+    from ..models import AbstractUserSession
+
+COLUMNS = ("ses_id", "ses_iplock", "ses_userid", "ses_tstamp", "ses_data")
+
+
+class DatabaseSessionBackend(SessionBackend):
+    """Keeps sessions in the table of a model that has ``AbstractUserSession``'s fields.
+
+    Options: ``model``, the model's label, for example ``"shop.ShopSession"``; ``using``, the alias
+    of the database (default: where the router writes the model; reads go there too, so that a
+    replica that lags behind logs nobody out).
+
+    The statements of every request are SQL built once and run through Django's cursor: the ORM
+    would compile the same SELECT again for every request.
+    """
+
+    def validate_configuration(self) -> None:
+        setting = f'USERSESSIONS["{self.login_type}"]["OPTIONS"]'
+        for option in self.options:
+            if option not in ("model", "using"):
+                raise ImproperlyConfigured(
+                    f'{setting} has the unknown option "{option}"; known: "model", "using".'
+                )
+        label = self.options.get("model")
+        try:
+            model = apps.get_model(str(label))
+            for column in COLUMNS:
+                model._meta.get_field(column)
+        except (LookupError, ValueError) as exc:
+            raise ImproperlyConfigured(
+                f'{setting}["model"] must be the label of an installed model, for example '
+                f'"django_usersessions.FrontendSession", not {label!r}.'
+            ) from exc
+        except FieldDoesNotExist as exc:
+            raise ImproperlyConfigured(
+                f'{setting}["model"] must be a subclass of usersessions.models.AbstractUserSession;'
+                f" {label} lacks a field: {exc}."
+            ) from exc
+        alias = self.options.get("using")
+        if alias is not None and alias not in connections:
+            raise ImproperlyConfigured(
+                f'{setting}["using"] must be a database alias, one of '
+                f"{', '.join(map(repr, connections))}, not {alias!r}."
+            )
+
+    @cached_property
+    def model(self) -> type[AbstractUserSession]:
+        return cast("type[AbstractUserSession]", apps.get_model(self.options["model"]))
+
+    @property
+    def database(self) -> str:
+        """The alias of the database that sessions are read from and written to."""
+        return self.options.get("using") or router.db_for_write(self.model)
+
+    @property
+    def transaction_depth(self) -> int:
+        return len(connections[self.database].atomic_blocks)
+
+    def get_all(self) -> Iterator[SessionRecord]:
+        return self._iterate(self._rows.order_by())
+
+    def get_by_user(self, user_id: int) -> Iterator[SessionRecord]:
+        return self._iterate(self._rows.filter(ses_userid=user_id).order_by("-ses_tstamp"))
+
+    def iter_garbage(
+        self,
+        max_lifetime: int,
+        max_anonymous_lifetime: int = 0,
+        *,
+        now: int | None = None,
+        batch_size: int = BATCH_SIZE,
+    ) -> Iterator[int]:
+        now = int(time.time()) if now is None else now
+        return chain(
+            self._collect({"ses_userid__gt": 0}, "> 0", now - max_lifetime, batch_size),
+            self._collect(
+                {"ses_userid__lte": 0},
+                "<= 0",
+                now - (max_anonymous_lifetime or max_lifetime),
+                batch_size,
+            ),
+        )
+
+    def count_garbage(
+        self, max_lifetime: int, max_anonymous_lifetime: int = 0, *, now: int | None = None
+    ) -> int:
+        now = int(time.time()) if now is None else now
+        users = self._rows.filter(ses_userid__gt=0, ses_tstamp__lt=now - max_lifetime)
+        visitors = self._rows.filter(
+            ses_userid__lte=0, ses_tstamp__lt=now - (max_anonymous_lifetime or max_lifetime)
+        )
+        return int(users.count() + visitors.count())
+
+    def _collect(
+        self, whose: dict[str, int], whose_sql: str, limit: int, batch_size: int
+    ) -> Iterator[int]:
+        connection = connections[self.database]
+        expired = self._rows.filter(ses_tstamp__lt=limit, **whose).order_by("ses_tstamp")
+        # An embedded SQLite takes 999 parameters a statement; one of them is the time limit.
+        most = connection.features.max_query_params or batch_size + 1
+        size = min(batch_size, most - 1)
+        reached = 0
+        while True:
+            # Starting from the last batch's timestamp, so that rows with a longer life which lie
+            # in between are passed over once, not once a batch.
+            rows = list(
+                expired.filter(ses_tstamp__gte=reached).values_list("ses_id", "ses_tstamp")[:size]
+            )
+            if not rows:
+                return
+            reached = rows[-1][1]
+            # The expiry again: a session may have been used since it was picked.
+            yield self._execute(
+                f"DELETE FROM {self._table} WHERE {self._quote('ses_id')} IN "
+                f"({', '.join(['%s'] * len(rows))}) AND {self._quote('ses_userid')} {whose_sql} "
+                f"AND {self._quote('ses_tstamp')} < %s",
+                [*(ses_id for ses_id, _ in rows), limit],
+            )
+
+    def _read(self, ses_ids: Sequence[str]) -> SessionRecord | None:
+        connection = connections[self.database]
+        sql = self._sql(
+            ("read", len(ses_ids)),
+            lambda: (
+                f"SELECT {', '.join(map(self._quote, self._columns))} "
+                f"FROM {self._table} WHERE {self._where_ses_id(ses_ids)}"
+            ),
+        )
+        with connection.cursor() as cursor:
+            cursor.execute(sql, ses_ids)
+            row = cursor.fetchone()
+        return None if row is None else self._record(row)
+
+    def _insert(self, ses_id: str, record: SessionRecord) -> bool:
+        connection = connections[self.database]
+        values: SessionRecord = {**self._blank, **record, "ses_id": ses_id}
+        # Asking first would be a race, and catching the error would break a surrounding
+        # transaction on PostgreSQL.
+        sql = self._sql(
+            ("insert",),
+            lambda: (
+                f"{connection.ops.insert_statement(on_conflict=OnConflict.IGNORE)} {self._table} "
+                f"({', '.join(map(self._quote, self._columns))}) "
+                f"VALUES ({', '.join(['%s'] * len(self._columns))}) "
+                + connection.ops.on_conflict_suffix_sql(
+                    self._fields.values(), OnConflict.IGNORE, [], []
+                )
+            ),
+        )
+        params = self._params(values, self._columns, connection)
+        return self._execute(sql, params) == 1
+
+    def _update(
+        self, ses_ids: Sequence[str], values: SessionRecord, expected: SessionRecord
+    ) -> bool:
+        connection = connections[self.database]
+        columns = tuple(
+            column
+            for column in self._columns
+            # The key is only written where it changes: databases would check its index again.
+            if column in values and not (column == "ses_id" and ses_ids == (values["ses_id"],))
+        )
+        compared = tuple(column for column in self._columns if column in expected)
+        sql = self._sql(
+            ("update", len(ses_ids), columns, compared),
+            lambda: (
+                f"UPDATE {self._table} "
+                f"SET {', '.join(f'{self._quote(column)} = %s' for column in columns)} "
+                f"WHERE {self._where_ses_id(ses_ids)}"
+                + "".join(f" AND {self._quote(column)} = %s" for column in compared)
+            ),
+        )
+        params = [
+            *self._params(values, columns, connection),
+            *ses_ids,
+            *self._params(expected, compared, connection),
+        ]
+        return self._execute(sql, params) > 0
+
+    def _delete(self, ses_ids: Sequence[str]) -> int:
+        return self._execute(
+            f"DELETE FROM {self._table} WHERE {self._where_ses_id(ses_ids)}", ses_ids
+        )
+
+    def _delete_by_user(self, user_id: int, kept: Sequence[str]) -> int:
+        sql = f"DELETE FROM {self._table} WHERE {self._quote('ses_userid')} = %s"
+        if kept:
+            sql += f" AND {self._quote('ses_id')} NOT IN ({', '.join(['%s'] * len(kept))})"
+        return self._execute(sql, [user_id, *kept])
+
+    @property
+    def _rows(self) -> QuerySet[AbstractUserSession]:
+        rows: QuerySet[AbstractUserSession] = self.model._default_manager.using(self.database)
+        return rows
+
+    def _iterate(self, rows: QuerySet[AbstractUserSession]) -> Iterator[SessionRecord]:
+        return map(self._record, rows.values_list(*self._columns).iterator(chunk_size=1000))
+
+    def _record(self, row: Sequence[Any]) -> SessionRecord:
+        record = dict(zip(self._columns, row, strict=True))
+        record["ses_data"] = bytes(record["ses_data"])
+        return cast("SessionRecord", record)
+
+    @cached_property
+    def _fields(self) -> dict[str, Field[Any, Any]]:
+        fields = {column: self.model._meta.get_field(column) for column in COLUMNS}
+        if self.supports_permanent:
+            fields["ses_permanent"] = self.model._meta.get_field("ses_permanent")
+        return cast("dict[str, Field[Any, Any]]", fields)
+
+    @cached_property
+    def supports_permanent(self) -> bool:
+        """Whether the table can remember that a cookie outlives the browser."""
+        return any(field.name == "ses_permanent" for field in self.model._meta.fields)
+
+    @cached_property
+    def _columns(self) -> tuple[str, ...]:
+        return tuple(self._fields)
+
+    @cached_property
+    def _blank(self) -> SessionRecord:
+        return cast(
+            "SessionRecord", {name: field.get_default() for name, field in self._fields.items()}
+        )
+
+    @cached_property
+    def _statements(self) -> dict[tuple[object, ...], str]:
+        return {}
+
+    def _sql(self, key: tuple[object, ...], build: Any) -> str:
+        key = (self.database, *key)
+        try:
+            return self._statements[key]
+        except KeyError:
+            return self._statements.setdefault(key, build())
+
+    def _quote(self, name: str) -> str:
+        return connections[self.database].ops.quote_name(str(self._fields[name].column))
+
+    @property
+    def _table(self) -> str:
+        return connections[self.database].ops.quote_name(self.model._meta.db_table)
+
+    def _where_ses_id(self, ses_ids: Sequence[str]) -> str:
+        if len(ses_ids) == 1:
+            return f"{self._quote('ses_id')} = %s"
+        return f"{self._quote('ses_id')} IN ({', '.join(['%s'] * len(ses_ids))})"
+
+    def _params(
+        self, values: SessionRecord, columns: Sequence[str], connection: BaseDatabaseWrapper
+    ) -> list[Any]:
+        return [
+            self._fields[column].get_db_prep_save(values[column], connection)  # type: ignore[literal-required]
+            for column in columns
+        ]
+
+    def _execute(self, sql: str, params: Sequence[Any]) -> int:
+        with connections[self.database].cursor() as cursor:
+            cursor.execute(sql, params)
+            return int(cursor.rowcount)

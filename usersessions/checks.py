@@ -1,0 +1,179 @@
+"""System checks: what is wrong with a site's sessions, and what would be right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
+from django.db.models import IntegerField
+from django.utils.module_loading import import_string
+
+from .backends.database import DatabaseSessionBackend
+from .conf import LoginType, find_setting_errors, get_login_types
+from .session_manager import SessionManager
+
+ENGINE = "usersessions.store"
+MIDDLEWARE = "usersessions.middleware.UserSessionMiddleware"
+DJANGO_MIDDLEWARE = "django.contrib.sessions.middleware.SessionMiddleware"
+
+
+def register() -> None:
+    checks.register(check_settings)
+    checks.register(check_middleware)
+    checks.register(check_user_model)
+    checks.register(check_cookies, checks.Tags.security)
+    checks.register(check_deployment, checks.Tags.security, deploy=True)
+
+
+def check_settings(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
+    """E001 to E008: USERSESSIONS and the storages that it names."""
+    errors: list[checks.CheckMessage] = [
+        checks.Error(error.message, hint=error.hint, id=error.id) for error in find_setting_errors()
+    ]
+    if errors:
+        return errors
+    tables: dict[tuple[str, str], str] = {}
+    for name in get_login_types():
+        try:
+            backend = SessionManager.get_session_backend(name)
+        except ImproperlyConfigured as exc:
+            errors.append(
+                checks.Error(
+                    str(exc), hint="Correct the backend's OPTIONS.", id="usersessions.E007"
+                )
+            )
+            continue
+        if isinstance(backend, DatabaseSessionBackend):
+            table = (backend.database, backend.model._meta.db_table)
+            owner = tables.setdefault(table, name)
+            if owner != name:
+                errors.append(
+                    checks.Error(
+                        f'USERSESSIONS["{name}"] keeps its sessions in the table {table[1]!r}, '
+                        f'which "{owner}" uses already.',
+                        hint="Give each login type a table of its own, from AbstractUserSession.",
+                        id="usersessions.E008",
+                    )
+                )
+    return errors
+
+
+def check_middleware(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
+    """E010 to E012: MIDDLEWARE and SESSION_ENGINE."""
+    errors: list[checks.CheckMessage] = []
+    classes = [import_string(path) for path in settings.MIDDLEWARE]
+    ours = import_string(MIDDLEWARE)
+    if not any(isinstance(found, type) and issubclass(found, ours) for found in classes):
+        errors.append(
+            checks.Error(
+                f"MIDDLEWARE lacks {MIDDLEWARE!r}.",
+                hint=f"Put it in the place of {DJANGO_MIDDLEWARE!r}.",
+                id="usersessions.E010",
+            )
+        )
+    elif DJANGO_MIDDLEWARE in settings.MIDDLEWARE:
+        errors.append(
+            checks.Error(
+                f"MIDDLEWARE has both {DJANGO_MIDDLEWARE!r} and {MIDDLEWARE!r}.",
+                hint=f"Remove {DJANGO_MIDDLEWARE!r}.",
+                id="usersessions.E011",
+            )
+        )
+    if settings.SESSION_ENGINE != ENGINE:
+        errors.append(
+            checks.Error(
+                f'SESSION_ENGINE must be "{ENGINE}", not {settings.SESSION_ENGINE!r}.',
+                hint=f'Set SESSION_ENGINE = "{ENGINE}": Django\'s test client and clearsessions '
+                "go by it.",
+                id="usersessions.E012",
+            )
+        )
+    return errors
+
+
+def check_user_model(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
+    """E013: ``ses_userid`` is an integer, as the user model's key must be."""
+    key = get_user_model()._meta.pk
+    if isinstance(key, IntegerField):
+        return []
+    return [
+        checks.Error(
+            f"The primary key of AUTH_USER_MODEL ({settings.AUTH_USER_MODEL}) is a "
+            f"{type(key).__name__}; sessions are bound to users by an integer key.",
+            hint="Give the user model a BigAutoField as primary key, and keep the "
+            f"{type(key).__name__} as a unique field beside it.",
+            id="usersessions.E013",
+        )
+    ]
+
+
+def check_cookies(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
+    """E014 and E015: cookies that every browser would refuse (RFC 6265bis)."""
+    errors: list[checks.CheckMessage] = []
+    for login_type in _sound_login_types():
+        setting = f'USERSESSIONS["{login_type.name}"]'
+        if login_type.cookie_samesite == "None" and not login_type.cookie_secure:
+            errors.append(
+                checks.Error(
+                    f'{setting}["COOKIE_SAMESITE"] is "None" without COOKIE_SECURE.',
+                    hint="Set COOKIE_SECURE to True: browsers refuse the cookie otherwise.",
+                    id="usersessions.E014",
+                )
+            )
+        wrong = _broken_prefix_rule(login_type)
+        if wrong:
+            errors.append(
+                checks.Error(
+                    f'{setting}["COOKIE_NAME"] is {login_type.cookie_name!r}, but {wrong}.',
+                    hint="Follow the prefix's rule or drop the prefix: browsers refuse the cookie "
+                    "otherwise.",
+                    id="usersessions.E015",
+                )
+            )
+    return errors
+
+
+def _broken_prefix_rule(login_type: LoginType) -> str:
+    name = login_type.cookie_name.lower()
+    if name.startswith(("__host-", "__secure-")) and not login_type.cookie_secure:
+        return "COOKIE_SECURE is not True"
+    if name.startswith("__host-") and login_type.cookie_domain:
+        return "COOKIE_DOMAIN is set"
+    if name.startswith("__host-") and login_type.cookie_path != "/":
+        return 'COOKIE_PATH is not "/"'
+    return ""
+
+
+def check_deployment(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
+    """W001 and W002: what Django's security.W010 to W015 would say if they saw our cookies.
+
+    There is nothing to say of ``HttpOnly``: our cookies always have it.
+    """
+    warnings: list[checks.CheckMessage] = []
+    for login_type in _sound_login_types():
+        setting = f'USERSESSIONS["{login_type.name}"]'
+        if not login_type.cookie_secure:
+            warnings.append(
+                checks.Warning(
+                    f'{setting}["COOKIE_SECURE"] is not True.',
+                    hint="Set it to True, so that the session cookie never travels unencrypted.",
+                    id="usersessions.W001",
+                )
+            )
+        if login_type.cookie_format == "identifier":
+            warnings.append(
+                checks.Warning(
+                    f'{setting}["COOKIE_FORMAT"] is "identifier": the cookie is not signed.',
+                    hint='Use "token"; "identifier" is meant for tests.',
+                    id="usersessions.W002",
+                )
+            )
+    return warnings
+
+
+def _sound_login_types() -> list[LoginType]:
+    """Return the login types, none while check_settings() reports errors about them."""
+    return [] if find_setting_errors() else list(get_login_types().values())

@@ -1,0 +1,448 @@
+"""The settings: one frozen ``LoginType`` per key of ``USERSESSIONS``, read when first asked for.
+
+No other module reads ``settings.USERSESSIONS``. Wrong settings are described once, here: as
+``SettingError`` objects, which become system checks (``usersessions.checks``) and, for code that
+asks for a login type, one ``ImproperlyConfigured``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from django.conf import settings
+from django.conf.urls.i18n import is_language_prefix_patterns_used
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.http import HttpRequest
+from django.http.request import split_domain_port
+from django.utils.module_loading import import_string
+from django.utils.translation import get_language_from_path
+
+from .ip_locker import IpLocker
+from .tokens import CookieScope, Keys
+from .user_session import Serializer
+
+
+class Setting(NamedTuple):
+    """One key of a login type: its default, which values are right, and what to say of others."""
+
+    default: Any
+    is_valid: Callable[[Any], bool]
+    must_be: str
+
+
+def _whole(lowest: int, highest: int | None = None) -> Callable[[Any], bool]:
+    return lambda value: (
+        isinstance(value, int)
+        and not isinstance(value, bool)
+        and value >= lowest
+        and (highest is None or value <= highest)
+    )
+
+
+def _one_of(*choices: str) -> Callable[[Any], bool]:
+    return lambda value: value in choices
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _importable(value: Any) -> bool:
+    if not isinstance(value, str):
+        return callable(value)
+    try:
+        import_string(value)
+    except ImportError:
+        return False
+    return True
+
+
+def _prefixes(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(
+        isinstance(prefix, str) and prefix.startswith("/") for prefix in value
+    )
+
+
+_SECONDS = "an integer of at least 0 (seconds)"
+_CALLABLE = "a callable or the dotted path of one"
+
+SETTINGS: dict[str, Setting] = {
+    # Where sessions are stored, and how.
+    "BACKEND": Setting(None, _importable, "the dotted path of a SessionBackend class"),
+    "OPTIONS": Setting({}, lambda value: isinstance(value, dict), "a dict for the backend"),
+    "SERIALIZER": Setting(
+        "django.core.signing.JSONSerializer",
+        _importable,
+        "the dotted path of a class with dumps() and loads()",
+    ),
+    "MAX_DATA_SIZE": Setting(
+        1_048_576, _whole(0), "an integer of at least 0 (bytes; 0 means no limit)"
+    ),
+    # How long sessions live, in seconds.
+    "TIMEOUT": Setting(6000, _whole(0), _SECONDS),  # user sessions; 0 logs out at once
+    "LIFETIME": Setting(0, _whole(0), _SECONDS),  # permanent cookies; 0: until the browser closes
+    "ANONYMOUS_LIFETIME": Setting(86400, _whole(0), _SECONDS),
+    "MAX_LIFETIME": Setting(0, _whole(0), _SECONDS),  # from login, absolute; 0: none
+    "MAX_SESSIONS_PER_USER": Setting(0, _whole(0), "an integer of at least 0 (0 means any number)"),
+    "PERMANENT_LOGIN": Setting(
+        "opt-in",
+        _one_of("never", "opt-in", "opt-out", "always"),
+        'one of "never", "opt-in", "opt-out", "always"',
+    ),
+    "GC_PROBABILITY": Setting(
+        1,
+        lambda value: _whole(0, 100)(value) or (isinstance(value, float) and 0 <= value <= 100),
+        "a number from 0 to 100 (percent)",
+    ),
+    # Where a session may be used from.
+    "LOCK_IP": Setting(0, _whole(0, 4), "an integer from 0 to 4"),  # IPv4 parts
+    "LOCK_IPV6": Setting(0, _whole(0, 8), "an integer from 0 to 8"),  # IPv6 blocks
+    "CLIENT_IP": Setting("usersessions.conf.remote_addr", _importable, _CALLABLE),
+    # The cookie, and which paths it serves.
+    "COOKIE_NAME": Setting(None, _text, "a non-empty string"),
+    "COOKIE_DOMAIN": Setting(
+        None, lambda value: value is None or _text(value), "None (host-only) or a domain"
+    ),
+    "COOKIE_PATH": Setting(
+        "/",
+        lambda value: isinstance(value, str) and value.startswith("/"),
+        'a path that starts with "/"',
+    ),
+    "COOKIE_SECURE": Setting(
+        False,
+        lambda value: isinstance(value, bool),
+        "True (always) or False (when the request is secure)",
+    ),
+    "COOKIE_SAMESITE": Setting(
+        "Lax", _one_of("Strict", "Lax", "None"), 'one of "Strict", "Lax", "None"'
+    ),
+    "COOKIE_FORMAT": Setting(
+        "token", _one_of("token", "identifier"), 'one of "token", "identifier"'
+    ),
+    "COOKIE_ALLOW_SCOPELESS": Setting(
+        False, lambda value: isinstance(value, bool), "True or False"
+    ),
+    "URL_PREFIXES": Setting([], _prefixes, 'a list of path prefixes that start with "/"'),
+    # Who may switch to whom.
+    "SWITCH_PERMISSION": Setting(
+        "usersessions.auth.permissions.superusers_may_switch", _importable, _CALLABLE
+    ),
+}
+
+DATABASE_BACKEND = "usersessions.backends.database.DatabaseSessionBackend"
+
+#: The login types that every site has, and where their defaults differ from those above.
+BUILT_IN: dict[str, dict[str, Any]] = {
+    "BE": {
+        "BACKEND": DATABASE_BACKEND,
+        "OPTIONS": {"model": "django_usersessions.BackendSession"},
+        "TIMEOUT": 28800,
+        "PERMANENT_LOGIN": "never",
+        "COOKIE_SAMESITE": "Strict",
+        "URL_PREFIXES": ["/admin/"],
+    },
+    "FE": {
+        "BACKEND": DATABASE_BACKEND,
+        "OPTIONS": {"model": "django_usersessions.FrontendSession"},
+    },
+}
+
+
+@dataclass(frozen=True)
+class LoginType:
+    """Everything that is set for one login type; see ``SETTINGS`` for units and meanings."""
+
+    name: str
+    backend: str
+    options: dict[str, Any]
+    serializer: str
+    max_data_size: int
+    timeout: int
+    lifetime: int
+    anonymous_lifetime: int
+    max_lifetime: int
+    max_sessions_per_user: int
+    permanent_login: str
+    gc_probability: float
+    lock_ip: int
+    lock_ipv6: int
+    client_ip: str | Callable[[HttpRequest], str]
+    cookie_name: str
+    cookie_domain: str | None
+    cookie_path: str
+    cookie_secure: bool
+    cookie_samesite: str
+    cookie_format: str
+    cookie_allow_scopeless: bool
+    url_prefixes: list[str]
+    switch_permission: str | Callable[..., bool]
+
+    @property
+    def keys(self) -> Keys:
+        return Keys(self.name)
+
+    @property
+    def ip_locker(self) -> IpLocker:
+        return IpLocker(self.lock_ip, self.lock_ipv6)
+
+    @property
+    def user_lifetime(self) -> int:
+        """Seconds that a user's session lives unused: a longer LIFETIME lifts a non-zero TIMEOUT.
+
+        Source: TYPO3 ``UserSessionManager::create()``.
+        """
+        return max(self.timeout, self.lifetime) if self.timeout else 0
+
+    def make_serializer(self) -> Serializer:
+        serializer: Serializer = _imported(self.serializer)()
+        return serializer
+
+    def get_client_ip(self, request: HttpRequest) -> str:
+        return str(_imported(self.client_ip)(request))
+
+    def may_switch(self, **users: Any) -> bool:
+        return bool(_imported(self.switch_permission)(**users))
+
+    def allows_permanent(self, asked: bool | None) -> bool:
+        """Return whether a login is permanent for a person who ``asked`` for it (None: not asked).
+
+        Never without a ``LIFETIME``, as TYPO3's ``FE/permalogin``.
+        """
+        if not self.lifetime or self.permanent_login == "never":
+            return False
+        if self.permanent_login == "always":
+            return True
+        return (self.permanent_login == "opt-out") if asked is None else asked
+
+    def cookie_scope(self, request: HttpRequest) -> CookieScope:
+        """Return what ties this type's token to the site that the request is for.
+
+        :raises DisallowedHost: no domain is configured and Django does not allow the host
+
+        Source: TYPO3 ``CookieScopeTrait``.
+        """
+        domain = (self.cookie_domain or "").strip(".").lower()
+        host_only = not domain
+        if host_only:
+            domain = split_domain_port(request.get_host())[0]
+        return CookieScope(
+            self.keys, domain, host_only, self.cookie_path, self.cookie_allow_scopeless
+        )
+
+
+def remote_addr(request: HttpRequest) -> str:
+    """Return the address of whoever connected; X-Forwarded-For is anybody's text and not read."""
+    return str(request.META.get("REMOTE_ADDR", ""))
+
+
+def _imported(path_or_callable: Any) -> Any:
+    if isinstance(path_or_callable, str):
+        return import_string(path_or_callable)
+    return path_or_callable
+
+
+class UnknownLoginType(KeyError):
+    """No login type has this name."""
+
+    def __init__(self, name: object) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        known = ", ".join(map(repr, get_login_types()))
+        return f"There is no login type {self.name!r}; USERSESSIONS knows: {known}."
+
+
+@dataclass(frozen=True)
+class SettingError:
+    """One thing wrong with the settings, and what would be right."""
+
+    id: str
+    message: str
+    hint: str
+
+
+class _Configuration(NamedTuple):
+    login_types: dict[str, LoginType]
+    errors: list[SettingError]
+
+
+def get_login_types() -> dict[str, LoginType]:
+    """Return the login types by name, in the order of USERSESSIONS.
+
+    :raises ImproperlyConfigured: anything in USERSESSIONS is wrong; names all of it
+    """
+    configuration = _configuration()
+    if configuration.errors:
+        raise ImproperlyConfigured(
+            "\n".join(f"{error.message} {error.hint}" for error in configuration.errors)
+        )
+    return configuration.login_types
+
+
+def get_login_type(name: str) -> LoginType:
+    """Return one login type.
+
+    :raises UnknownLoginType: a KeyError that lists the names that exist
+    """
+    try:
+        return get_login_types()[name]
+    except KeyError:
+        raise UnknownLoginType(name) from None
+
+
+def get_default_login_type() -> LoginType:
+    """Return the login type of all paths that no prefix claims: the first without URL_PREFIXES."""
+    return next(found for found in get_login_types().values() if not found.url_prefixes)
+
+
+def get_engine_login_type() -> LoginType:
+    """Return the type of a ``SessionStore`` made without one, as Django's test client makes it.
+
+    That is the owner of ``SESSION_COOKIE_NAME``, else the default type.
+    """
+    for login_type in get_login_types().values():
+        if login_type.cookie_name == settings.SESSION_COOKIE_NAME:
+            return login_type
+    return get_default_login_type()
+
+
+def get_login_type_for(request: HttpRequest) -> LoginType:
+    """Return the first login type one of whose URL_PREFIXES starts the path, else the default.
+
+    The language prefix of ``i18n_patterns`` does not count as part of the path.
+    """
+    path = request.path_info
+    urlconf = getattr(request, "urlconf", None) or settings.ROOT_URLCONF
+    if is_language_prefix_patterns_used(urlconf)[0]:
+        language = get_language_from_path(path)
+        if language:
+            path = path[len(language) + 1 :]
+    for login_type in get_login_types().values():
+        if path.startswith(tuple(login_type.url_prefixes)):
+            return login_type
+    return get_default_login_type()
+
+
+def find_setting_errors() -> list[SettingError]:
+    """Return all that is wrong with USERSESSIONS, an empty list when nothing is."""
+    return _configuration().errors
+
+
+@lru_cache(maxsize=1)
+def _configuration() -> _Configuration:
+    given = getattr(settings, "USERSESSIONS", {})
+    if not isinstance(given, Mapping):
+        return _Configuration(
+            {},
+            [
+                SettingError(
+                    "usersessions.E001",
+                    "USERSESSIONS must be a dict with a key per login type, "
+                    f"not {type(given).__name__}.",
+                    'For example USERSESSIONS = {"FE": {"TIMEOUT": 6000}}.',
+                )
+            ],
+        )
+    names = [*given, *(name for name in BUILT_IN if name not in given)]
+    errors: list[SettingError] = []
+    login_types = {}
+    for name in names:
+        found = _errors_of(name, given.get(name, {}))
+        errors += found
+        if not found:
+            login_types[name] = _login_type(name, given.get(name, {}))
+    return _Configuration(login_types, errors + _errors_between(login_types, complete=not errors))
+
+
+def _login_type(name: str, given: Mapping[str, Any]) -> LoginType:
+    values = {key: setting.default for key, setting in SETTINGS.items()}
+    values["COOKIE_NAME"] = f"{name.lower()}_sessionid"
+    values |= BUILT_IN.get(name, {})
+    values |= given
+    return LoginType(name=name, **{key.lower(): value for key, value in values.items()})
+
+
+def _errors_of(name: object, given: object) -> list[SettingError]:
+    if not isinstance(name, str) or not name.isidentifier():
+        return [
+            SettingError(
+                "usersessions.E001",
+                f"USERSESSIONS has the key {name!r}, which cannot name a login type.",
+                'Use letters, digits and underscores, as in "BE" or "SHOP".',
+            )
+        ]
+    setting_name = f'USERSESSIONS["{name}"]'
+    if not isinstance(given, Mapping):
+        return [
+            SettingError(
+                "usersessions.E001",
+                f"{setting_name} must be a dict of settings, not {type(given).__name__}.",
+                f'For example {{"{name}": {{"TIMEOUT": 6000}}}}.',
+            )
+        ]
+    errors = []
+    for key, value in given.items():
+        if key not in SETTINGS:
+            errors.append(
+                SettingError(
+                    "usersessions.E002",
+                    f'{setting_name}["{key}"] is not a setting of usersessions.',
+                    f"Remove it, or use one of: {', '.join(sorted(SETTINGS))}.",
+                )
+            )
+        elif not SETTINGS[key].is_valid(value):
+            errors.append(
+                SettingError(
+                    "usersessions.E003",
+                    f'{setting_name}["{key}"] must be {SETTINGS[key].must_be}, not {value!r}.',
+                    f"The default is {BUILT_IN.get(name, {}).get(key, SETTINGS[key].default)!r}.",
+                )
+            )
+    if name not in BUILT_IN and "BACKEND" not in given:
+        errors.append(
+            SettingError(
+                "usersessions.E004",
+                f'{setting_name}["BACKEND"] is missing.',
+                "A login type of your own names its storage, for example "
+                f'"BACKEND": "{DATABASE_BACKEND}", "OPTIONS": {{"model": "shop.ShopSession"}}.',
+            )
+        )
+    return errors
+
+
+def _errors_between(login_types: dict[str, LoginType], *, complete: bool) -> list[SettingError]:
+    errors = []
+    owners: dict[str, str] = {}
+    for name, login_type in login_types.items():
+        owner = owners.setdefault(login_type.cookie_name, name)
+        if owner != name:
+            errors.append(
+                SettingError(
+                    "usersessions.E005",
+                    f'USERSESSIONS["{name}"]["COOKIE_NAME"] is {login_type.cookie_name!r}, '
+                    f'which is also the cookie of "{owner}".',
+                    "Give each login type a cookie name of its own.",
+                )
+            )
+    if complete and all(login_type.url_prefixes for login_type in login_types.values()):
+        errors.append(
+            SettingError(
+                "usersessions.E006",
+                "Every login type has URL_PREFIXES, so that none serves the other paths.",
+                'Leave URL_PREFIXES out of one login type, usually "FE".',
+            )
+        )
+    return errors
+
+
+def _reset(*, setting: str, **_: object) -> None:
+    if setting == "USERSESSIONS":
+        _configuration.cache_clear()
+
+
+setting_changed.connect(_reset, dispatch_uid="usersessions.conf")

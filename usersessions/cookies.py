@@ -1,0 +1,44 @@
+"""Writing session cookies: one per login type, each bound to its site."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from .store import SessionStore
+
+
+def send_cookie(request: HttpRequest, response: HttpResponseBase, store: SessionStore) -> None:
+    """Set the store's cookie if it is due; delete it if this request has ended its session.
+
+    A cookie whose session is not there for any other reason is left alone: the browser may by now
+    hold the new cookie of a login in another tab, under the same name.
+
+    :raises DisallowedHost: a cookie is due and Django does not allow the request's host
+    """
+    login_type = store.login_type
+    if store.cookie_is_due:
+        response.set_cookie(
+            login_type.cookie_name,
+            _cookie_value(request, store),
+            max_age=store.cookie_max_age,
+            path=login_type.cookie_path,
+            domain=login_type.cookie_domain,
+            secure=login_type.cookie_secure or request.is_secure(),
+            httponly=True,
+            samesite=login_type.cookie_samesite,  # type: ignore[arg-type]
+        )
+    elif store.has_ended_cookie and login_type.cookie_name in request.COOKIES:
+        response.delete_cookie(
+            login_type.cookie_name,
+            path=login_type.cookie_path,
+            domain=login_type.cookie_domain,
+            samesite=login_type.cookie_samesite,  # type: ignore[arg-type]
+        )
+
+
+def _cookie_value(request: HttpRequest, store: SessionStore) -> str:
+    session = store.user_session
+    if store.login_type.cookie_format == "identifier":
+        return session.identifier
+    return session.get_jwt(store.login_type.cookie_scope(request))

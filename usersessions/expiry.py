@@ -1,0 +1,69 @@
+"""When sessions end.
+
+``ses_tstamp`` plus the lifetime is always the moment at which a session ends. A custom expiry
+(Django's ``set_expiry()``) and ``MAX_LIFETIME`` are stored as a ``ses_tstamp`` that is moved so
+far, so that expiry checks and collection know one rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.utils.timezone import is_naive, make_aware
+
+from .user_session import UserSession
+
+#: Where Django's ``set_expiry()`` keeps its value, in the session's data.
+EXPIRY_KEY = "_session_expiry"
+
+
+@dataclass(frozen=True)
+class ExpiryRules:
+    """The lifetimes of one login type, all in seconds, and what follows from them."""
+
+    lifetime: int  #: of users' sessions that are not used; 0: they end at once
+    anonymous_lifetime: int
+    max_lifetime: int  #: of users' sessions, from the login; 0: no limit
+    clock: Callable[[], float]  #: returns Unix seconds
+
+    def lifetime_of(self, session: UserSession) -> int:
+        """Return how many seconds of inactivity the session survives."""
+        return self.anonymous_lifetime if session.is_anonymous else self.lifetime
+
+    def expires_at(self, session: UserSession) -> int:
+        """Return the moment at which the session ends if it is not used again, in Unix seconds."""
+        expires_at = session.last_updated + self.lifetime_of(session)
+        if session.get(EXPIRY_KEY):
+            # Decided when it was set: a TIMEOUT that was changed since does not move it.
+            expires_at = session.meta.get("expires_at", expires_at)
+        return min(expires_at, self._latest_end(session, expires_at))
+
+    def has_expired(self, session: UserSession) -> bool:
+        """Return whether the session has ended by itself; always when its timeout is 0."""
+        return self.lifetime_of(session) == 0 or self.clock() > self.expires_at(session)
+
+    def note_custom_expiry(self, session: UserSession) -> None:
+        """Remember the moment that ``set_expiry()`` means, as of now."""
+        expiry = session.get(EXPIRY_KEY)
+        if not expiry:
+            session.meta.pop("expires_at", None)
+        elif isinstance(expiry, str):
+            moment = datetime.fromisoformat(expiry)
+            aware = make_aware(moment) if is_naive(moment) else moment
+            session.meta["expires_at"] = int(aware.timestamp())
+        else:
+            session.meta["expires_at"] = int(self.clock() + expiry)
+
+    def timestamp(self, session: UserSession) -> int:
+        """Return the ``ses_tstamp`` with which a session that is used now ends when it should."""
+        lifetime = self.lifetime_of(session)
+        ends_at: int = session.meta.get("expires_at", int(self.clock()) + lifetime)
+        return max(0, min(ends_at, self._latest_end(session, ends_at)) - lifetime)
+
+    def _latest_end(self, session: UserSession, otherwise: int) -> int:
+        if not self.max_lifetime or session.is_anonymous:
+            return otherwise
+        login_at: int = session.meta.get("login_at", session.last_updated)
+        return login_at + self.max_lifetime

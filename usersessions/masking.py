@@ -1,0 +1,34 @@
+"""Session data for people's eyes: whatever might be a credential is masked."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+MASK = "********"
+
+_SECRET_KEY = re.compile(
+    r"api|token|key|secret|passw|pwd|signature|hash|credential|auth_?code|otp|pin$|cvv|cvc|iban|card",
+    re.IGNORECASE,
+)
+
+#: A JWT, a hashed password of Django's, or a long run of hex digits.
+_SECRET_VALUE = re.compile(
+    r"eyJ[\w-]+\.[\w-]+\.[\w-]*|[a-z0-9_]+\$[^$]+\$[^$]+(\$.+)?|[0-9a-fA-F]{32,}"
+)
+
+
+def mask_credentials(value: Any, key: str = "") -> Any:
+    """Return a copy of session data in which keys and values that look like credentials are masked.
+
+    Looks into dicts and lists. A guess that masks too much rather than too little.
+    """
+    if key and _SECRET_KEY.search(key):
+        return MASK
+    if isinstance(value, dict):
+        return {name: mask_credentials(inner, str(name)) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [mask_credentials(inner) for inner in value]
+    if isinstance(value, str) and _SECRET_VALUE.fullmatch(value):
+        return MASK
+    return value

@@ -1,0 +1,96 @@
+"""The middleware that gives every request its sessions and takes them back with the response."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, cast
+
+from asgiref.sync import sync_to_async
+from django.contrib.sessions.backends.base import UpdateError
+from django.contrib.sessions.middleware import SessionMiddleware
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.utils.cache import patch_vary_headers
+from django.utils.deprecation import MiddlewareMixin
+from django.utils.functional import SimpleLazyObject
+
+from .auth.switch_user import get_original_user
+from .conf import get_login_type_for, get_login_types
+from .cookies import send_cookie
+from .current_request import serving
+from .store import SessionStore, UserSessions
+
+logger = logging.getLogger("usersessions.middleware")
+
+
+class UserSessionMiddleware(SessionMiddleware):
+    """Takes the place of Django's ``SessionMiddleware``; see section "Login types" of the README.
+
+    Sets ``request.session`` (the store of the login type that serves the path),
+    ``request.user_sessions`` (the store of any type, by name) and ``request.original_user`` (who
+    is behind a switched session; falsy for nobody).
+
+    :raises ImproperlyConfigured: at start-up, for wrong settings
+    """
+
+    def __init__(self, get_response: Any) -> None:
+        # Not SessionMiddleware's: that one imports an engine of a single session.
+        MiddlewareMixin.__init__(self, get_response)
+        self.SessionStore = SessionStore
+        get_login_types()
+
+    def __call__(self, request: HttpRequest) -> Any:
+        if self.async_mode:
+            return self.__acall__(request)
+        with serving(request):
+            self.process_request(request)
+            return self.process_response(request, cast("Any", self.get_response(request)))
+
+    async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
+        with serving(request):
+            self.process_request(request)
+            response = await cast("Any", self.get_response(request))
+            if any(store.has_work_to_finish for store in _stores(request)):
+                return await sync_to_async(self.process_response)(request, response)
+            return self.process_response(request, response)
+
+    def process_request(self, request: HttpRequest) -> None:
+        stores = UserSessions(request)
+        request.user_sessions = stores  # type: ignore[attr-defined]
+        request.session = stores[get_login_type_for(request).name]
+        request.original_user = SimpleLazyObject(  # type: ignore[attr-defined]
+            lambda: get_original_user(request)
+        )
+
+    def process_response(  # type: ignore[override]
+        self, request: HttpRequest, response: HttpResponseBase
+    ) -> HttpResponseBase:
+        for store in _stores(request):
+            if store.accessed:
+                _finish(request, response, store)
+        return response
+
+
+def _stores(request: HttpRequest) -> list[SessionStore]:
+    stores: list[SessionStore] = request.user_sessions.opened  # type: ignore[attr-defined]
+    session = getattr(request, "session", None)
+    # A test or a decorator may have put a session of its own in the place of ours.
+    if isinstance(session, SessionStore) and session not in stores:
+        stores.append(session)
+    return stores
+
+
+def _finish(request: HttpRequest, response: HttpResponseBase, store: SessionStore) -> None:
+    patch_vary_headers(response, ("Cookie",))
+    may_store = response.status_code < 500
+    if may_store and store.modified:
+        # A host that Django does not allow gets its 400 before anything is stored for it.
+        store.login_type.cookie_scope(request)
+    try:
+        store.finish(may_store=may_store)
+    except UpdateError:
+        logger.info("A %s session ended while a request used it.", store.login_type.name)
+        return
+    send_cookie(request, response, store)
+    if store.was_saved and not store.manager.backend.transaction_depth:
+        store.manager.collect_garbage(store.login_type.gc_probability, max_batches=1)

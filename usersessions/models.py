@@ -1,0 +1,54 @@
+"""The tables of backend and frontend sessions, with the columns that TYPO3 gives them."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+
+class AbstractUserSession(models.Model):
+    """One stored session; the base of a project's own session table.
+
+    Rows are written by ``DatabaseSessionBackend`` alone; everybody else only reads them.
+    """
+
+    ses_id = models.CharField(_("hash"), max_length=190, primary_key=True)
+    ses_iplock = models.CharField(_("IP lock"), max_length=39, default="")
+    ses_userid = models.BigIntegerField(_("user"), default=0)
+    ses_tstamp = models.PositiveBigIntegerField(_("last update"), default=0)
+    ses_data = models.BinaryField(_("data"), default=b"")
+
+    class Meta:
+        abstract = True
+        indexes = [
+            models.Index(fields=["ses_tstamp", "ses_userid"]),  # garbage collection
+            models.Index(fields=["ses_userid"]),  # ending and listing one user's sessions
+        ]
+
+    def __str__(self) -> str:
+        return self.short_hash
+
+    @property
+    def short_hash(self) -> str:
+        """The first 8 digits of the hash: enough to tell sessions apart, too few to be a key."""
+        return self.ses_id[:8]
+
+
+class BackendSession(AbstractUserSession):
+    """A session of staff, in the admin (login type BE)."""
+
+    class Meta(AbstractUserSession.Meta):
+        db_table = "be_sessions"
+        verbose_name = _("backend session")
+        verbose_name_plural = _("backend sessions")
+
+
+class FrontendSession(AbstractUserSession):
+    """A session of a visitor or customer (login type FE)."""
+
+    ses_permanent = models.BooleanField(_("permanent"), default=False)
+
+    class Meta(AbstractUserSession.Meta):
+        db_table = "fe_sessions"
+        verbose_name = _("frontend session")
+        verbose_name_plural = _("frontend sessions")

@@ -1,0 +1,108 @@
+"""What happens to sessions when users log in and out, change, or go."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from django.apps import apps
+from django.contrib.auth import SESSION_KEY as AUTH_USER_KEY
+from django.contrib.contenttypes.models import ContentType
+from django.db import transaction
+from django.http import HttpRequest
+from django.utils.translation import gettext as _
+
+from .auth.switch_user import note_logout
+from .conf import get_login_types
+from .current_request import get_current_request
+from .session_manager import SessionManager
+from .signals import user_switched
+from .store import SessionStore
+
+ADMIN = "django.contrib.admin"
+
+
+def elevate_on_login(sender: Any, request: HttpRequest, user: Any, **kwargs: Any) -> None:
+    """Bind the session to the user who has just logged in to it, under a new identifier.
+
+    Not every ``user_logged_in`` is a login to the session: packages for API tokens send it too.
+    """
+    session = getattr(request, "session", None)
+    if isinstance(session, SessionStore) and session.get(AUTH_USER_KEY) == str(user.pk):
+        session.bind_login(user.pk)
+
+
+def audit_on_logout(sender: Any, request: HttpRequest, user: Any, **kwargs: Any) -> None:
+    note_logout(request, user)
+
+
+def log_switch(
+    sender: Any, signal: Any, original_user: Any, target_user: Any, login_type: str, **kwargs: Any
+) -> None:
+    """Write both ends of switching user into the admin's log, where the site has the admin."""
+    if original_user is None or target_user is None or not apps.is_installed(ADMIN):
+        return
+    # Only now: its models cannot be imported without the app.
+    from django.contrib.admin.models import CHANGE, LogEntry  # noqa: PLC0415
+
+    text = (
+        _("Switched to this user ({}).")
+        if signal is user_switched
+        else _("Switched back from this user ({}).")
+    )
+    LogEntry.objects.create(
+        user_id=original_user.pk,
+        content_type=ContentType.objects.get_for_model(target_user),
+        object_id=str(target_user.pk),
+        object_repr=str(target_user)[:200],
+        action_flag=CHANGE,
+        change_message=text.format(login_type),
+    )
+
+
+def end_sessions_on_change(
+    sender: Any,
+    instance: Any,
+    *,
+    created: bool,
+    raw: bool,
+    using: str,
+    update_fields: frozenset[str] | None,
+    **kwargs: Any,
+) -> None:
+    """End a user's sessions once a new password or the deactivation is committed.
+
+    The session that changed its own user's password stays; ``update_session_auth_hash()`` gives it
+    a new identifier, and where a view forgets that, Django's hash check ends it. A save that
+    writes neither, as that of ``last_login`` at each login, costs nothing.
+    """
+    if created or raw:
+        return
+    if _writes(update_fields, "is_active") and not getattr(instance, "is_active", True):
+        transaction.on_commit(partial(_end_sessions, instance.pk), using=using)
+    # Django keeps the new password there for a real change only, not when it upgrades the hash.
+    elif _writes(update_fields, "password") and instance._password is not None:
+        kept = _current_session_of(instance.pk)
+        transaction.on_commit(partial(_end_sessions, instance.pk, kept), using=using)
+
+
+def end_sessions_on_deletion(sender: Any, instance: Any, using: str, **kwargs: Any) -> None:
+    transaction.on_commit(partial(_end_sessions, instance.pk), using=using)
+
+
+def _writes(update_fields: frozenset[str] | None, field: str) -> bool:
+    return update_fields is None or field in update_fields
+
+
+def _end_sessions(user_id: int, kept: SessionStore | None = None) -> None:
+    for name in get_login_types():
+        # Asked for only now: the session may have been renewed between the change and its commit.
+        except_ = kept.identifiers if kept is not None and kept.login_type.name == name else []
+        SessionManager.get_session_backend(name).remove_by_user(user_id, except_=except_)
+
+
+def _current_session_of(user_id: int) -> SessionStore | None:
+    session = getattr(get_current_request(), "session", None)
+    if isinstance(session, SessionStore) and session.user_session.user_id == user_id:
+        return session
+    return None

@@ -1,0 +1,67 @@
+"""The storage of each login type, and ending all sessions of a user."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.signals import setting_changed
+from django.utils.module_loading import import_string
+
+from .backends.base import SessionBackend
+from .conf import get_login_type
+from .tokens import new_identifier
+from .user_session import UserSession
+
+_backends: dict[str, SessionBackend] = {}
+
+
+class SessionManager:
+    """Finds the storage of a login type.
+
+    Source: TYPO3 ``TYPO3\\CMS\\Core\\Session\\SessionManager``.
+    """
+
+    @staticmethod
+    def get_session_backend(login_type: str) -> SessionBackend:
+        """Return the one storage of a login type, its configuration validated on first use.
+
+        :raises UnknownLoginType: no login type has this name
+        :raises ImproperlyConfigured: its ``OPTIONS`` are wrong
+        """
+        try:
+            return _backends[login_type]
+        except KeyError:
+            found = get_login_type(login_type)
+            backend: SessionBackend = import_string(found.backend)(found.name, found.options)
+            backend.validate_configuration()
+            return _backends.setdefault(login_type, backend)
+
+    @classmethod
+    def invalidate_all_sessions_by_user_id(
+        cls, login_type: str, user_id: int, keep: UserSession | None = None
+    ) -> UserSession | None:
+        """End every session that a user has of one login type.
+
+        :param keep: a stored session of the user that survives, under a new identifier
+        :return: the kept session, whose cookie is now due; None when nothing was kept
+        :raises SessionNotUpdated: ``keep`` has ended meanwhile; the others are ended all the same
+
+        Costs one indexed delete, and one update for ``keep``. Source: TYPO3
+        ``SessionManager::invalidateAllSessionsByUserId()``, which walks all sessions.
+        """
+        backend = cls.get_session_backend(login_type)
+        if keep is None:
+            backend.remove_by_user(user_id)
+            return None
+        backend.remove_by_user(user_id, except_=[keep.identifier])
+        kept = keep.renewed(new_identifier(), user_id=keep.user_id)
+        backend.renew(keep.identifier, kept.identifier, kept.to_record())
+        return kept.as_stored(kept.to_record())
+
+
+def _reset(*, setting: str, **_: Any) -> None:
+    if setting == "USERSESSIONS":
+        _backends.clear()
+
+
+setting_changed.connect(_reset, dispatch_uid="usersessions.session_manager")

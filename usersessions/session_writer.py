@@ -1,0 +1,135 @@
+"""Bringing a session into its storage, beside other requests that do the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .backends.base import SessionBackend, SessionChanged, SessionNotUpdated
+from .conf import LoginType
+from .double_login import has_origin, store_login
+from .expiry import ExpiryRules
+from .user_session import SessionRecord, UserSession
+
+#: How often a save that meets other requests' saves starts again before it gives up.
+MERGE_ATTEMPTS = 20
+
+
+class SessionDataTooLarge(ValueError):
+    """The data of one session is larger than ``MAX_DATA_SIZE``; what was stored stays.
+
+    :ivar size: bytes of the data
+    :ivar limit: bytes allowed
+    """
+
+    def __init__(self, login_type: str, size: int, limit: int) -> None:
+        self.size = size
+        self.limit = limit
+        super().__init__(
+            f"The data of a {login_type} session takes {size} bytes; "
+            f'USERSESSIONS["{login_type}"]["MAX_DATA_SIZE"] allows {limit}.'
+        )
+
+
+class SessionWriter:
+    """Writes only onto what was read: where another request wrote meanwhile, both are merged."""
+
+    def __init__(self, login_type: LoginType, backend: SessionBackend, expiry: ExpiryRules) -> None:
+        self.login_type = login_type
+        self.backend = backend
+        self.expiry = expiry
+
+    def write(self, session: UserSession) -> UserSession:
+        """Store a session in whichever way it needs: as a new one, renewed, or changed.
+
+        :return: the session as stored
+        :raises SessionNotUpdated: it has ended meanwhile
+        """
+        is_login = not session.is_anonymous and (
+            session.stored is None or session.stored.user_id != session.user_id
+        )
+        written = self._write(session)
+        if is_login and self.login_type.max_sessions_per_user:
+            self._end_oldest_sessions(written)
+        return written
+
+    def insert(self, session: UserSession) -> UserSession:
+        """Store a session that is not stored yet, under the identifier that it has."""
+        record = self._record(session)
+        self.backend.set(session.identifier, record)
+        return session.as_stored(record)
+
+    def update(self, session: UserSession) -> UserSession:
+        """Store data and time under the identifier that the session has."""
+        return self._write_merged(session, self._update)
+
+    def _write(self, session: UserSession) -> UserSession:
+        if session.stored is None:
+            return self._write_login(session) if has_origin(session) else self.insert(session)
+        if not session.is_renewed:
+            return self.update(session)
+        try:
+            return self._write_merged(session, self._renew)
+        except SessionNotUpdated:
+            if session.stored.user_id is None and has_origin(session):
+                return self._write_login(session)
+            raise
+
+    def _write_login(self, session: UserSession) -> UserSession:
+        return session.as_stored(store_login(session, self.backend, self._record))
+
+    def _write_merged(
+        self, session: UserSession, write: Callable[[UserSession, SessionRecord], None]
+    ) -> UserSession:
+        for _ in range(MERGE_ATTEMPTS):
+            record = self._record(session)
+            try:
+                write(session, record)
+            except SessionChanged as changed:
+                last = changed
+                if not _belongs_to_same_user(session, changed.record):
+                    raise
+                session.merge(changed.record)
+            else:
+                return session.as_stored(record)
+        raise last
+
+    def _update(self, session: UserSession, record: SessionRecord) -> None:
+        self.backend.update(
+            session.identifier,
+            {"ses_data": record["ses_data"], "ses_tstamp": record["ses_tstamp"]},
+            expected_data=session.stored.data if session.stored else None,
+        )
+
+    def _renew(self, session: UserSession, record: SessionRecord) -> None:
+        assert session.stored is not None
+        self.backend.renew(
+            session.stored.identifier,
+            session.identifier,
+            record,
+            expected_data=session.stored.data,
+        )
+
+    def _record(self, session: UserSession) -> SessionRecord:
+        self.expiry.note_custom_expiry(session)
+        session.last_updated = self.expiry.timestamp(session)
+        record = session.to_record()
+        size, limit = len(record["ses_data"]), self.login_type.max_data_size
+        if limit and size > limit:
+            raise SessionDataTooLarge(self.login_type.name, size, limit)
+        return record
+
+    def _end_oldest_sessions(self, login: UserSession) -> None:
+        """End the sessions of a user who has too many now: those longest unused, never this one."""
+        assert login.user_id is not None
+        own = self.backend.hash(login.identifier)
+        others = [
+            record["ses_id"]
+            for record in self.backend.get_by_user(login.user_id)
+            if record["ses_id"] != own
+        ]
+        self.backend.remove_by_ses_id(others[self.login_type.max_sessions_per_user - 1 :])
+
+
+def _belongs_to_same_user(session: UserSession, record: SessionRecord) -> bool:
+    assert session.stored is not None
+    return max(record["ses_userid"], 0) == (session.stored.user_id or 0)

@@ -1,0 +1,458 @@
+"""``request.session``: Django's session contract on top of one ``UserSession``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.contrib.auth import SESSION_KEY as AUTH_USER_KEY
+from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
+from django.http import HttpRequest
+from django.utils.module_loading import import_string
+
+from .backends.base import SessionNotCreated, SessionNotFound, SessionNotUpdated
+from .conf import LoginType, get_engine_login_type, get_login_type, get_login_types
+from .expiry import EXPIRY_KEY
+from .tokens import is_identifier, new_identifier, resolve_unscoped
+from .user_session import Stored, UserSession
+from .user_session_manager import UserSessionManager
+
+
+class SessionStore(SessionBase):
+    """The lazy session of one login type: nothing is read before it is asked for.
+
+    Renewing (``cycle_key()``, a login) only changes memory; storage changes once, in ``save()``,
+    so that an exception in the view leaves the visitor's session as it was. Ending (``flush()``,
+    ``delete()``) happens at once.
+
+    :param session_key: an identifier, or the value of a cookie of any site (Channels hands it over)
+    :param login_type: default: the one that owns ``SESSION_COOKIE_NAME``, else the default type
+    :param request: whose cookie names the session, instead of ``session_key``
+    """
+
+    #: Returns Unix seconds; tests put another clock here.
+    clock: Callable[[], float] = staticmethod(time.time)
+
+    def __init__(
+        self,
+        session_key: str | None = None,
+        *,
+        login_type: LoginType | None = None,
+        request: HttpRequest | None = None,
+    ) -> None:
+        # Not calling the base: it would import the serializer again for every request.
+        self.login_type = login_type or get_engine_login_type()
+        self.accessed = False
+        #: What the login asked for: True or False, None: nothing, LIFETIME's policy decides.
+        self.asked_permanent: bool | None = None
+        #: Whether this request ended the session that its cookie named.
+        self.has_ended_cookie = False
+        #: Whether this request stored the session's data.
+        self.was_saved = False
+        self._opened_at = self.clock()
+        self._request = request
+        self._given_key = session_key
+        self._modified = False
+        self._loaded: UserSession | None = None
+        self._is_claimed = False
+        self._is_created = False
+        self._expiry_read: Any = None
+        self._removed: list[tuple[str, int]] = []
+        self._unsure: tuple[int, Stored | None] | None = None
+
+    @cached_property
+    def serializer(self) -> Any:
+        return import_string(settings.SESSION_SERIALIZER)
+
+    @cached_property
+    def manager(self) -> UserSessionManager:
+        return UserSessionManager(self.login_type, clock=self.clock)
+
+    # What is behind it
+
+    @property
+    def user_session(self) -> UserSession:
+        """The ``UserSession`` behind this store. Costs one query if nothing was read yet."""
+        self._get_session()
+        assert self._loaded is not None
+        return self._loaded
+
+    @cached_property
+    def _presented_key(self) -> str | None:
+        """The identifier that the caller or the cookie named, genuine but not looked up."""
+        if self._request is not None:
+            return self.manager.get_identifier(self._request)
+        return self._identifier_in(self._given_key)
+
+    def _identifier_in(self, key_or_token: str | None) -> str | None:
+        if not key_or_token or is_identifier(key_or_token):
+            return key_or_token or None
+        return resolve_unscoped(key_or_token, self.login_type.keys)
+
+    def _get_session_key(self) -> str | None:
+        if self._loaded is None:
+            return self._presented_key
+        if self._loaded.stored is None and not self._is_claimed:
+            return None
+        return self._loaded.identifier
+
+    def _set_session_key(self, value: str | None) -> None:
+        self._presented_key = self._identifier_in(value)
+        self._loaded = None
+
+    session_key = property(_get_session_key)
+    _session_key = property(_get_session_key, _set_session_key)
+
+    @property
+    def modified(self) -> bool:
+        return self._modified or (self._loaded is not None and self._loaded.data_was_updated)
+
+    @modified.setter
+    def modified(self, value: bool) -> None:
+        self._modified = value
+
+    def _get_session(self, no_load: bool = False) -> dict[str, Any]:
+        self.accessed = True
+        if self._loaded is None:
+            self._use(None if no_load else self._read())
+        assert self._loaded is not None
+        return self._loaded.data
+
+    async def _aget_session(self, no_load: bool = False) -> dict[str, Any]:
+        if self._loaded is None and not no_load and self._presented_key is not None:
+            return await sync_to_async(self._get_session)()
+        return self._get_session(no_load)
+
+    _session = property(_get_session)
+
+    def _read(self) -> UserSession | None:
+        if self._presented_key is None:
+            return None
+        return self.manager.get_usable_session(self._presented_key, self._request)
+
+    def _use(self, session: UserSession | None) -> None:
+        self._loaded = session or self.manager.create_anonymous_session()
+        self._expiry_read = self._loaded.get(EXPIRY_KEY)
+
+    @property
+    def _session_cache(self) -> dict[str, Any]:
+        if self._loaded is None:
+            raise AttributeError("The session has not been read.")
+        return self._loaded.data
+
+    @_session_cache.setter
+    def _session_cache(self, data: Mapping[str, Any]) -> None:
+        self.user_session.override_data(data)
+
+    # Django's contract, where it says more than a dict does
+
+    def is_empty(self) -> bool:
+        return not self.session_key and not (self._loaded and self._loaded.data)
+
+    def clear(self) -> None:
+        self.user_session.data.clear()
+        self.modified = True
+
+    async def aclear(self) -> None:
+        (await self._aget_session()).clear()
+        self.modified = True
+
+    def load(self) -> dict[str, Any]:
+        """Return the data as stored now, forgetting changes that were not saved."""
+        self._use(self._read())
+        return self._session_cache
+
+    def exists(self, session_key: str) -> bool:
+        """Return whether a session is stored under the key and will be after this request."""
+        identifier = self._identifier_in(session_key)
+        if identifier is None or self._is_about_to_replace(identifier):
+            return False
+        try:
+            self.manager.backend.get(identifier)
+        except SessionNotFound:
+            return False
+        return True
+
+    def _is_about_to_replace(self, identifier: str) -> bool:
+        session = self._loaded
+        return (
+            session is not None
+            and session.is_renewed
+            and session.stored is not None
+            and session.stored.identifier == identifier
+        )
+
+    def create(self) -> None:
+        """Store the data as a new session at once, even if there is none.
+
+        A session that was created like this stays although it is empty.
+        """
+        while True:
+            self._get_session(no_load=True)
+            session = self.user_session
+            self._loaded = session.renewed(new_identifier(), user_id=session.user_id)
+            self._loaded.stored = None
+            try:
+                self.save(must_create=True)
+            except CreateError:  # pragma: no cover - 128 random bits were taken
+                continue
+            return
+
+    def save(self, must_create: bool = False) -> None:
+        """Store the session; under its new identifier if it was renewed.
+
+        :raises CreateError: ``must_create``, and the key is taken
+        :raises UpdateError: another request has ended the session meanwhile; it stays ended
+        :raises SessionDataTooLarge: the data is over ``MAX_DATA_SIZE``; nothing was written
+
+        Costs one query; others' changes to other keys, stored meanwhile, cost two more and stay.
+        """
+        if must_create:
+            self._claim_key_to_create()
+        elif self._get_session() is not None and self.session_key is None:
+            return self.create()
+        self._bind_user()
+        session = self.user_session
+        depth = self.manager.backend.transaction_depth
+        try:
+            self._loaded = self.manager.store(session)
+        except SessionNotCreated as exc:
+            raise CreateError from exc
+        except SessionNotUpdated as exc:
+            raise UpdateError from exc
+        if self._unsure is None and depth:
+            self._unsure = depth, session.stored
+        self.was_saved = True
+        self._is_created = self._is_created or must_create
+        self._modified = False
+        return None
+
+    def _claim_key_to_create(self) -> None:
+        key = self.session_key
+        self._get_session(no_load=True)
+        session = self.user_session
+        if key is not None and session.identifier != key:
+            self._loaded = session.renewed(key, user_id=session.user_id)
+        self.user_session.stored = None
+
+    def cycle_key(self) -> None:
+        """Take a new identifier at once, keep the data; ``save()`` tells the storage."""
+        session = self.user_session
+        if session.stored is not None:
+            self._loaded = session.renewed(new_identifier(), user_id=session.user_id)
+        self._is_claimed = True
+        self.modified = True
+
+    async def acycle_key(self) -> None:
+        await self._aget_session()
+        self.cycle_key()
+
+    def flush(self) -> None:
+        """End the session at once and go on with an empty, anonymous one."""
+        self.delete()
+        self._use(None)
+        self._is_claimed = self._is_created = False
+        self.accessed = self.modified = True
+
+    async def aflush(self) -> None:
+        await sync_to_async(self.flush)()
+
+    def delete(self, session_key: str | None = None) -> None:
+        """End the session with this key, or this one, at once. Costs one query."""
+        own = self._stored_key()
+        identifier = own if session_key is None else self._identifier_in(session_key)
+        if identifier is None or not self.manager.backend.remove(identifier):
+            return
+        self._removed.append((identifier, self.manager.backend.transaction_depth))
+        if identifier in (own, self._presented_key):
+            self.has_ended_cookie = True
+
+    def _stored_key(self) -> str | None:
+        if self._loaded is None:
+            return self._presented_key
+        return self._loaded.stored.identifier if self._loaded.stored else None
+
+    @classmethod
+    def clear_expired(cls) -> None:
+        """Collect the expired sessions of every login type."""
+        for login_type in get_login_types().values():
+            UserSessionManager(login_type).collect_garbage(100)
+
+    # Expiry
+
+    def get_session_cookie_age(self) -> int:
+        """Return the seconds that the session lives unused, if it has no expiry of its own."""
+        if self._loaded is None:
+            return self.manager.expiry.lifetime
+        return self.manager.expiry.lifetime_of(self._loaded)
+
+    def get_expire_at_browser_close(self) -> bool:
+        expiry = self.get(EXPIRY_KEY)
+        return not self.user_session.is_permanent if expiry is None else bool(expiry == 0)
+
+    async def aget_expire_at_browser_close(self) -> bool:
+        await self._aget_session()
+        return self.get_expire_at_browser_close()
+
+    @property
+    def cookie_is_due(self) -> bool:
+        """Whether the response must carry the cookie: it is new, permanent, or expires anew."""
+        session = self._loaded
+        if session is None or session.stored is None or session.is_renewed:
+            return False
+        expiry = session.get(EXPIRY_KEY)
+        return (
+            session.is_new
+            or session.is_permanent
+            or expiry != self._expiry_read
+            or bool(expiry and self.was_saved)
+        )
+
+    @property
+    def cookie_max_age(self) -> int | None:
+        """Seconds that the browser keeps the cookie; None: until it closes."""
+        if self.get_expire_at_browser_close():
+            return None
+        if self.get(EXPIRY_KEY):
+            return max(0, self.manager.expiry.expires_at(self.user_session) - int(self.clock()))
+        return self.login_type.lifetime
+
+    # Login
+
+    def bind_login(self, user_id: int) -> None:
+        """Bind the session to a user who has just logged in, under a new identifier.
+
+        A login of the user who is logged in already renews the identifier too (OWASP ASVS 5.0,
+        7.2.4). Stored by ``save()``.
+        """
+        session = self.user_session
+        self._loaded = self.manager.begin_login(
+            session,
+            user_id,
+            is_permanent=self.login_type.allows_permanent(self.asked_permanent),
+            came_with=self._presented_key if session.stored is None else None,
+            sent_at=self._opened_at,
+        )
+        self._is_claimed = True
+        self.modified = True
+
+    def rebind(
+        self,
+        user_id: int | None,
+        data: dict[str, Any],
+        meta: dict[str, Any],
+        *,
+        is_permanent: bool = False,
+    ) -> None:
+        """Hand the session to another user, with other data and under a new identifier.
+
+        None of the data that it had stays. Stored by ``save()``.
+        """
+        self.cycle_key()
+        session = self.user_session
+        session.user_id = user_id
+        session.meta = meta
+        session.is_permanent = is_permanent
+        session.override_data(data)
+
+    @property
+    def identifiers(self) -> list[str]:
+        """Under which identifiers the session is stored now, or will be when it is saved."""
+        stored = [self._loaded.stored.identifier] if self._loaded and self._loaded.stored else []
+        return [*stored, *([self.session_key] if self.session_key else [])]
+
+    def _bind_user(self) -> None:
+        """Follow the data where it names another user than the session is bound to.
+
+        Whoever writes ``_auth_user_id`` without ``login()`` gets a new identifier all the same.
+        """
+        session = self.user_session
+        named = session.get(AUTH_USER_KEY)
+        user_id = None if named is None else int(named)
+        if user_id == session.user_id:
+            return
+        if user_id is not None:
+            self.bind_login(user_id)
+            return
+        self.rebind(None, dict(session.data), {})
+
+    # The end of the request
+
+    @property
+    def has_work_to_finish(self) -> bool:
+        """Whether ``finish()`` may need the storage."""
+        return bool(self._removed or self._unsure or (self._loaded and self.accessed))
+
+    def finish(self, *, may_store: bool) -> None:
+        """Do what the storage must know at the end of a request.
+
+        :param may_store: False after a failure: changes are forgotten, what was ended stays ended
+        :raises UpdateError: as ``save()``
+
+        Costs one query if the data changed or the last update is more than 61 s ago, else none.
+        """
+        self._repeat_removals()
+        self._notice_rollback()
+        session = self._loaded
+        if session is None or not may_store:
+            return
+        if self.modified or (settings.SESSION_SAVE_EVERY_REQUEST and session.stored is not None):
+            if session.data or self._is_created:
+                self.save()
+            elif session.stored is not None:
+                self.flush()
+        elif session.stored is not None:
+            self._loaded = self.manager.update_session_timestamp(session)
+
+    def _repeat_removals(self) -> None:
+        """Delete again what was deleted in a transaction that has ended, perhaps by a rollback."""
+        depth = self.manager.backend.transaction_depth if self._removed else 0
+        for identifier, depth_then in self._removed:
+            if depth < depth_then:
+                self.manager.backend.remove(identifier)
+
+    def _notice_rollback(self) -> None:
+        """Go back to what is stored if a transaction took the view's own ``save()`` back."""
+        session = self._loaded
+        if self._unsure is None or session is None or not session.is_new:
+            return
+        depth, stored = self._unsure
+        if self.manager.backend.transaction_depth >= depth:
+            return
+        if not self.manager.is_session_persisted(session):
+            session.stored = stored
+            self.modified = True
+
+
+class UserSessions(Mapping[str, SessionStore]):
+    """``request.user_sessions``: the store of every login type, each opened when asked for."""
+
+    def __init__(self, request: HttpRequest) -> None:
+        self._request = request
+        self._opened: dict[str, SessionStore] = {}
+
+    def __getitem__(self, name: str) -> SessionStore:
+        """Return the store of a login type; reads nothing yet.
+
+        :raises UnknownLoginType: a KeyError that lists the names that exist
+        """
+        try:
+            return self._opened[name]
+        except KeyError:
+            store = SessionStore(login_type=get_login_type(name), request=self._request)
+            return self._opened.setdefault(name, store)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(get_login_types())
+
+    def __len__(self) -> int:
+        return len(get_login_types())
+
+    @property
+    def opened(self) -> list[SessionStore]:
+        """The stores that this request has asked for so far."""
+        return list(self._opened.values())

@@ -1,0 +1,135 @@
+"""The secrets of a session: its identifier, the hash that is stored, the token in the cookie."""
+
+from __future__ import annotations
+
+import hmac
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import lru_cache
+
+import jwt
+from django.conf import settings
+from django.utils.crypto import salted_hmac
+
+ALGORITHM = "HS256"
+
+#: No browser keeps a longer cookie; whoever sends one costs us no signature check.
+MAX_TOKEN_LENGTH = 4096
+
+_IDENTIFIER = re.compile(r"[0-9a-f]{32}")
+
+
+def new_identifier() -> str:
+    """Return 32 lowercase hex digits, 128 bits from the system's CSPRNG (ASVS 5.0, 7.2.3)."""
+    return secrets.token_hex(16)
+
+
+def is_identifier(text: object) -> bool:
+    return isinstance(text, str) and _IDENTIFIER.fullmatch(text) is not None
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Derives what one login type needs from ``SECRET_KEY``, and from its fallbacks behind it.
+
+    The login type's name goes into every key: a backend token is never a frontend token, and one
+    identifier has different hashes in two tables.
+    """
+
+    login_type: str
+
+    def ses_ids(self, identifier: str) -> tuple[str, ...]:
+        """Return the hashes under which an identifier may be stored, the current one first."""
+        return tuple(
+            hmac.digest(key, identifier.encode(), "sha256").hex() for key in self._keys("ses_id")
+        )
+
+    def token_keys(self) -> tuple[bytes, ...]:
+        """Return the keys of the token's signature, the one that signs first."""
+        return self._keys("token")
+
+    def _keys(self, purpose: str) -> tuple[bytes, ...]:
+        return tuple(
+            _derive_key(secret, purpose, self.login_type)
+            for secret in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
+        )
+
+
+@lru_cache(maxsize=128)
+def _derive_key(secret: str | bytes, purpose: str, login_type: str) -> bytes:
+    return salted_hmac(
+        f"usersessions.{purpose}", login_type, secret=secret, algorithm="sha256"
+    ).digest()
+
+
+@dataclass(frozen=True)
+class CookieScope:
+    """Where a token is good: one login type's keys, a domain, a path.
+
+    Source: TYPO3 ``TYPO3\\CMS\\Core\\Http\\CookieScope``.
+    """
+
+    keys: Keys
+    domain: str  #: lower case, no port, no leading dot
+    host_only: bool  #: whether the cookie is sent to that very host only, not to its subdomains
+    path: str = "/"
+    allow_scopeless: bool = False  #: accept tokens without any scope (TYPO3 before 12.4.8)
+
+    def sign(self, identifier: str, issued_at: int) -> str:
+        """Return the token for an identifier: a JWT (RFC 7519) signed with HS256.
+
+        :param issued_at: Unix seconds; written as RFC 3339, in UTC
+        """
+        payload = {
+            "identifier": identifier,
+            "time": datetime.fromtimestamp(issued_at, timezone.utc).isoformat(),
+            "scope": self._claim(),
+        }
+        return jwt.encode(payload, self.keys.token_keys()[0], algorithm=ALGORITHM)
+
+    def resolve(self, token: str) -> str | None:
+        """Return the identifier in a token that was signed for this scope, else None."""
+        payload = _verified_payload(token, self.keys.token_keys())
+        if payload is None or not self._covers(payload):
+            return None
+        return _identifier_in(payload)
+
+    def _claim(self) -> dict[str, object]:
+        return {"domain": self.domain, "hostOnly": self.host_only, "path": self.path}
+
+    def _covers(self, payload: dict[str, object]) -> bool:
+        if "scope" not in payload:
+            return self.allow_scopeless
+        return payload["scope"] == self._claim()
+
+
+def resolve_unscoped(token: str, keys: Keys) -> str | None:
+    """Return the identifier in a token of any scope, for callers who know no request.
+
+    A token's signature still ties it to its login type.
+    """
+    payload = _verified_payload(token, keys.token_keys())
+    return None if payload is None else _identifier_in(payload)
+
+
+def _identifier_in(payload: dict[str, object]) -> str | None:
+    identifier = payload.get("identifier")
+    return identifier if isinstance(identifier, str) and is_identifier(identifier) else None
+
+
+def _verified_payload(token: str, keys: Sequence[bytes]) -> dict[str, object] | None:
+    if not token or len(token) > MAX_TOKEN_LENGTH:
+        return None
+    for key in keys:
+        try:
+            return dict(jwt.decode(token, key, algorithms=[ALGORITHM]))
+        except jwt.InvalidSignatureError:
+            continue
+        except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
+            # The header is the sender's text until the signature is checked: whatever it makes the
+            # decoder stumble over (``alg`` as a list, thousands of brackets) is a bad token.
+            return None
+    return None

@@ -1,0 +1,379 @@
+"""The one place that creates, fetches, changes and ends sessions."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from django.core.exceptions import DisallowedHost
+from django.http import HttpRequest
+
+from .backends.base import SessionBackend, SessionNotFound
+from .conf import LoginType, get_login_type
+from .current_request import get_current_request
+from .double_login import note_origin
+from .expiry import EXPIRY_KEY, ExpiryRules
+from .ip_locker import DISABLED_LOCK, IpLocker
+from .session_manager import SessionManager
+from .session_writer import SessionWriter
+from .tokens import is_identifier, new_identifier
+from .user_session import UPDATE_GRACE, CorruptSessionData, Serializer, UserSession
+
+security_logger = logging.getLogger("django.security.SuspiciousSession")
+
+#: How long sessions are kept for collection where the timeout is 0, in seconds.
+LIFETIME_WITHOUT_TIMEOUT = 86400
+
+
+class UserSessionManager:
+    """Owns the life of the sessions of one login type.
+
+    Source: TYPO3 ``TYPO3\\CMS\\Core\\Session\\UserSessionManager``.
+
+    :param login_type: the settings to follow
+    :param backend: where sessions are stored; default: the login type's
+    :param lifetime: seconds of inactivity after which a session has expired, users' and anonymous
+        ones alike; default: ``TIMEOUT`` and ``ANONYMOUS_LIFETIME``
+    :param ip_locker: default: by ``LOCK_IP`` and ``LOCK_IPV6``
+    :param clock: returns Unix seconds
+    """
+
+    def __init__(
+        self,
+        login_type: LoginType,
+        *,
+        backend: SessionBackend | None = None,
+        lifetime: int | None = None,
+        ip_locker: IpLocker | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.login_type = login_type
+        self.backend = backend or SessionManager.get_session_backend(login_type.name)
+        self.expiry = ExpiryRules(
+            lifetime=login_type.user_lifetime if lifetime is None else lifetime,
+            anonymous_lifetime=login_type.anonymous_lifetime if lifetime is None else lifetime,
+            max_lifetime=login_type.max_lifetime,
+            clock=clock,
+        )
+        self._writer = SessionWriter(login_type, self.backend, self.expiry)
+        self.ip_locker = ip_locker or login_type.ip_locker
+        self.clock = clock
+        self.serializer: Serializer = login_type.make_serializer()
+
+    @classmethod
+    def create(cls, login_type: str, **collaborators: Any) -> UserSessionManager:
+        """Return a manager for a login type, by its name.
+
+        :param collaborators: as for the class: ``backend``, ``lifetime``, ``ip_locker``, ``clock``
+        :raises UnknownLoginType: no login type has this name
+
+        Source: TYPO3 ``UserSessionManager::create()``.
+        """
+        return cls(get_login_type(login_type), **collaborators)
+
+    # Fetching
+
+    def create_from_request_or_anonymous(
+        self, request: HttpRequest, cookie_name: str | None = None
+    ) -> UserSession:
+        """Return the session that the request's cookie names, else a new anonymous one.
+
+        Anonymous is what a visitor gets without cookie, with a cookie that this site has not
+        signed, and with one whose session has ended, has expired or is locked to another network.
+
+        :param cookie_name: default: the login type's ``COOKIE_NAME``
+
+        Costs one query with a genuine cookie, none without. Source: TYPO3
+        ``UserSessionManager::createFromRequestOrAnonymous()``.
+        """
+        identifier = self.get_identifier(request, cookie_name)
+        if identifier is None:
+            return self.create_anonymous_session()
+        return self.get_usable_session(identifier, request) or self.create_anonymous_session()
+
+    def create_from_global_cookie_or_anonymous(self, cookie_name: str) -> UserSession:
+        """Return the session of the request that the middleware is serving now.
+
+        Deprecated: hand the request to ``create_from_request_or_anonymous()``. Source: TYPO3
+        ``UserSessionManager::createFromGlobalCookieOrAnonymous()``, gone in version 13.
+        """
+        warnings.warn(
+            "create_from_global_cookie_or_anonymous() is deprecated; "
+            "use create_from_request_or_anonymous(request).",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        request = get_current_request()
+        if request is None:
+            return self.create_anonymous_session()
+        return self.create_from_request_or_anonymous(request, cookie_name)
+
+    def create_anonymous_session(self) -> UserSession:
+        """Return a new session without user; it is not stored.
+
+        Source: TYPO3 ``UserSessionManager::createAnonymousSession()``.
+        """
+        return UserSession.non_fixated(
+            new_identifier(), serializer=self.serializer, clock=self.clock
+        )
+
+    def create_session_from_storage(self, identifier: str) -> UserSession:
+        """Return a stored session, expired or not.
+
+        :raises SessionNotFound: nothing is stored under the identifier
+        :raises CorruptSessionData: what is stored does not decode
+
+        Costs one query. Source: TYPO3 ``UserSessionManager::createSessionFromStorage()``.
+        """
+        return UserSession.from_record(
+            identifier,
+            self.backend.get(identifier),
+            serializer=self.serializer,
+            clock=self.clock,
+        )
+
+    def get_identifier(self, request: HttpRequest, cookie_name: str | None = None) -> str | None:
+        """Return the identifier in the request's cookie if this site signed it, without a query."""
+        value = request.COOKIES.get(cookie_name or self.login_type.cookie_name)
+        if not value:
+            return None
+        if self.login_type.cookie_format == "identifier":
+            return value if is_identifier(value) else None
+        try:
+            scope = self.login_type.cookie_scope(request)
+        except DisallowedHost:
+            # Django answers 400, and the page that says so must not stumble over the host again.
+            return None
+        return UserSession.resolve_identifier_from_jwt(value, scope)
+
+    def get_usable_session(
+        self, identifier: str, request: HttpRequest | None = None
+    ) -> UserSession | None:
+        """Return a stored session that may be used now and from here, else None.
+
+        :param request: its address must fit the session's IP lock; None: not checked
+
+        Costs one query; never writes. A failing storage raises its own error.
+        """
+        try:
+            session = self.create_session_from_storage(identifier)
+        except SessionNotFound:
+            return None
+        except CorruptSessionData:
+            security_logger.warning(
+                "The data of the %s session %s does not decode.",
+                self.login_type.name,
+                self.backend.hash(identifier)[:8],
+            )
+            return None
+        if request is not None and not self._fits_ip_lock(session, request):
+            return None
+        return None if self.has_expired(session) else session
+
+    # Expiry
+
+    def has_expired(self, session: UserSession) -> bool:
+        """Return whether the session has ended by itself; always when its timeout is 0.
+
+        Source: TYPO3 ``UserSessionManager::hasExpired()``.
+        """
+        return self.expiry.has_expired(session)
+
+    def will_expire(self, session: UserSession, grace_period: int) -> bool:
+        """Return whether the session ends within ``grace_period`` seconds.
+
+        Source: TYPO3 ``UserSessionManager::willExpire()``.
+        """
+        return self.clock() >= self.expiry.expires_at(session) - grace_period
+
+    # Storing
+
+    def fixate_anonymous_session(
+        self, session: UserSession, is_permanent: bool = False
+    ) -> UserSession:
+        """Store an anonymous session, locked to the address of the current request.
+
+        :return: the session as stored
+        :raises SessionNotCreated: it is stored already
+
+        Costs one query. Source: TYPO3 ``UserSessionManager::fixateAnonymousSession()``.
+        """
+        session.is_permanent = is_permanent
+        session.ip_lock = self._current_ip_lock()
+        return self._writer.insert(session)
+
+    def elevate_to_fixated_user_session(
+        self, session: UserSession, user_id: int, is_permanent: bool = False
+    ) -> UserSession:
+        """Bind a session to a user, under a new identifier and with its data.
+
+        The old entry is replaced in one statement: whoever planted the old identifier in a
+        browser (session fixation) is left with nothing.
+
+        :return: the new session, whose cookie is now due
+        :raises SessionNotUpdated: the session was a user's already and has ended meanwhile
+        :raises ValueError: not the id of a user
+
+        Costs one query. Source: TYPO3 ``UserSessionManager::elevateToFixatedUserSession()``.
+        """
+        return self.store(self.begin_login(session, user_id, is_permanent=is_permanent))
+
+    def regenerate_session(
+        self,
+        identifier: str,
+        record: Mapping[str, Any] | None = None,
+        anonymous: bool = False,
+    ) -> UserSession:
+        """Move a stored session to a new identifier, in one statement.
+
+        :param record: what is stored now, if the caller knows; None: it is read
+        :param anonymous: take the user off
+        :raises SessionNotFound: nothing is stored under the identifier
+        :raises SessionNotUpdated: it went away after ``record`` was read
+
+        Costs one query, and one more without ``record``. Source: TYPO3
+        ``UserSessionManager::regenerateSession()``.
+        """
+        session = UserSession.from_record(
+            identifier,
+            record or self.backend.get(identifier),
+            serializer=self.serializer,
+            clock=self.clock,
+        )
+        return self.store(
+            session.renewed(new_identifier(), user_id=None if anonymous else session.user_id)
+        )
+
+    def update_session(self, session: UserSession) -> UserSession:
+        """Store the data and the time of a session, together with what others stored meanwhile.
+
+        :return: the session as stored
+        :raises SessionNotUpdated: the session has ended meanwhile, and stays ended
+        :raises SessionDataTooLarge: nothing was written
+
+        Costs one query, two more for each other request that stored data in between. Source: TYPO3
+        ``UserSessionManager::updateSession()``.
+        """
+        return self._writer.update(session)
+
+    def update_session_timestamp(self, session: UserSession) -> UserSession:
+        """Note that the session is in use, at most every 61 seconds; never writes data.
+
+        Costs one query or none. Source: TYPO3 ``UserSessionManager::updateSessionTimestamp()``.
+        """
+        if session.get(EXPIRY_KEY):
+            return session
+        timestamp = self.expiry.timestamp(session)
+        if timestamp <= session.last_updated + UPDATE_GRACE:
+            return session
+        self.backend.touch(session.identifier, timestamp, seen=session.last_updated)
+        return session.as_stored({"ses_tstamp": timestamp})
+
+    def store(self, session: UserSession) -> UserSession:
+        """Store a session in whichever way it needs: as a new one, renewed, or changed.
+
+        :return: the session as stored
+        :raises SessionNotUpdated: it has ended meanwhile
+        """
+        if session.stored is None:
+            session.ip_lock = self._current_ip_lock()
+        return self._writer.write(session)
+
+    def is_session_persisted(self, session: UserSession) -> bool:
+        """Return whether the session is stored now. Costs one query.
+
+        Source: TYPO3 ``UserSessionManager::isSessionPersisted()``.
+        """
+        try:
+            self.backend.get(session.identifier)
+        except SessionNotFound:
+            return False
+        return True
+
+    def remove_session(self, session: UserSession) -> bool:
+        """End a session at once; return whether there was one. Costs one query.
+
+        Source: TYPO3 ``UserSessionManager::removeSession()``.
+        """
+        return self.backend.remove(session.identifier)
+
+    def collect_garbage(self, probability: float = 1, *, max_batches: int | None = None) -> int:
+        """Delete expired sessions with a chance of ``probability`` percent; return how many went.
+
+        :param probability: 100 always, 0 never
+        :param max_batches: how many batches at the most; None: all there are
+
+        Source: TYPO3 ``UserSessionManager::collectGarbage()``.
+        """
+        if random.random() * 100 >= probability:  # noqa: S311 - nobody gains by guessing it
+            return 0
+        return self.backend.collect_garbage(
+            *self.garbage_limits, now=int(self.clock()), max_batches=max_batches
+        )
+
+    @property
+    def garbage_limits(self) -> tuple[int, int]:
+        """For how many seconds collection leaves users' and anonymous sessions alone."""
+        return (
+            self.expiry.lifetime or LIFETIME_WITHOUT_TIMEOUT,
+            self.expiry.anonymous_lifetime or LIFETIME_WITHOUT_TIMEOUT,
+        )
+
+    # Renewing in memory, for ``store()`` to write
+
+    def begin_login(
+        self,
+        session: UserSession,
+        user_id: int,
+        *,
+        is_permanent: bool = False,
+        came_with: str | None = None,
+        sent_at: float | None = None,
+    ) -> UserSession:
+        """Return the session bound to a user under a new identifier; nothing is stored yet.
+
+        A session that this request has renewed or made already keeps its identifier.
+
+        :param came_with: the identifier that the browser sent, when nothing is stored under it
+        :param sent_at: when the login's request arrived, in Unix seconds; None: now
+        """
+        if user_id <= 0:
+            raise ValueError(f"user_id must be the primary key of a user, not {user_id!r}.")
+        needs_new = session.stored is not None and not session.is_renewed
+        identifier = new_identifier() if needs_new else session.identifier
+        elevated = session.renewed(identifier, user_id=user_id)
+        elevated.is_permanent = is_permanent
+        elevated.ip_lock = self._current_ip_lock()
+        now = self.clock()
+        elevated.meta = {"login_at": int(now), **self._describe_browser()}
+        if session.is_anonymous and session.stored is not None:
+            came_with = session.stored.identifier
+        if came_with is not None:
+            note_origin(elevated, self.backend.hash(came_with), sent_at or now)
+        return elevated
+
+    # The request's part
+
+    def _fits_ip_lock(self, session: UserSession, request: HttpRequest) -> bool:
+        return session.ip_lock == DISABLED_LOCK or (
+            self.ip_locker.validate_remote_address_against_session_ip_lock(
+                self.login_type.get_client_ip(request), session.ip_lock
+            )
+        )
+
+    def _current_ip_lock(self) -> str:
+        request = get_current_request()
+        if request is None:
+            # Made by a shell, a worker or a test: there is no address to lock to.
+            return DISABLED_LOCK
+        return self.ip_locker.get_session_ip_lock(self.login_type.get_client_ip(request))
+
+    @staticmethod
+    def _describe_browser() -> dict[str, str]:
+        request = get_current_request()
+        agent = request.META.get("HTTP_USER_AGENT", "") if request else ""
+        return {"user_agent": agent[:200]} if agent else {}

@@ -1,0 +1,60 @@
+"""Switching user by POST; each view redirects to ``next``, else to LOGIN_REDIRECT_URL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.exceptions import BadRequest, ValidationError
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, resolve_url
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST
+
+from . import auth
+from .conf import get_login_types
+
+
+@require_POST
+def switch_user(request: HttpRequest) -> HttpResponse:
+    """Switch to the user whose primary key is in ``user``; ``login_type`` may name the session.
+
+    400 for a login type that does not exist, 403 where switching is refused, 404 for no such user.
+    """
+    auth.switch_user(request, _posted_user(request), login_type=_posted_login_type(request))
+    return redirect(_next_url(request))
+
+
+@require_POST
+def exit_switch_user(request: HttpRequest) -> HttpResponse:
+    """Go back to the original user; ``login_type`` may name the session. 403 if not switched."""
+    auth.exit_switch_user(request, login_type=_posted_login_type(request))
+    return redirect(_next_url(request))
+
+
+def _posted_user(request: HttpRequest) -> Any:
+    try:
+        user = get_user_model()._default_manager.filter(pk=request.POST.get("user")).first()
+    except (ValueError, ValidationError):
+        user = None
+    if user is None:
+        raise Http404(_("There is no such user."))
+    return user
+
+
+def _posted_login_type(request: HttpRequest) -> str | None:
+    name = request.POST.get("login_type") or None
+    if name is not None and name not in get_login_types():
+        raise BadRequest(f"There is no login type {name!r}.")
+    return name
+
+
+def _next_url(request: HttpRequest) -> str:
+    url = request.POST.get("next", "")
+    if url_has_allowed_host_and_scheme(
+        url, allowed_hosts={request.get_host()}, require_https=request.is_secure()
+    ):
+        return url
+    return resolve_url(settings.LOGIN_REDIRECT_URL)
