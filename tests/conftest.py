@@ -8,6 +8,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from testproject.shop.models import Product
 from usersessions.store import SessionStore
 from usersessions.test import Client
 
@@ -81,3 +82,11 @@ class SessionQueries(CaptureQueriesContext):
 @pytest.fixture
 def session_queries(db: None) -> SessionQueries:
     return SessionQueries(connection)
+
+
+@pytest.fixture
+def products(db: None) -> None:
+    """What the demo shop sells: a lamp, whether or not its migration's products are still there."""
+    Product.objects.get_or_create(
+        slug="desk-lamp", defaults={"name": "Desk lamp", "price": "59.00", "drawing": "lamp"}
+    )

@@ -133,9 +133,7 @@ class BackendContract:
         backend.set(IDENTIFIER, a_record())
         backend.set(NEW_IDENTIFIER, a_record())
         backend.update(IDENTIFIER, {"ses_data": b"new"})
-        assert_stored(
-            backend, {IDENTIFIER: a_record(ses_data=b"new"), NEW_IDENTIFIER: a_record()}
-        )
+        assert_stored(backend, {IDENTIFIER: a_record(ses_data=b"new"), NEW_IDENTIFIER: a_record()})
 
     def test_update_of_no_field_changes_nothing(self, backend: SessionBackend) -> None:
         backend.set(IDENTIFIER, a_record())
@@ -231,9 +229,7 @@ class BackendContract:
         self, backend: SessionBackend
     ) -> None:
         backend.set(IDENTIFIER, a_record(ses_data=b"read"))
-        backend.renew(
-            IDENTIFIER, NEW_IDENTIFIER, a_record(ses_data=b"new"), expected_data=b"read"
-        )
+        backend.renew(IDENTIFIER, NEW_IDENTIFIER, a_record(ses_data=b"new"), expected_data=b"read")
         assert_stored(backend, {NEW_IDENTIFIER: a_record(ses_data=b"new")})
 
     def test_renew_of_a_changed_session_changes_nothing(self, backend: SessionBackend) -> None:

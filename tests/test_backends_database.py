@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import IntegrityError, OperationalError, connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 
-from usersessions import DatabaseSessionBackend, SessionNotUpdated, SessionRecord
+from usersessions import DatabaseSessionBackend, SessionNotUpdated
 from usersessions.models import BackendSession, FrontendSession
 
 from .contract import (
@@ -241,7 +242,7 @@ def test_failing_database_is_not_a_missing_session(backend: DatabaseSessionBacke
 
     with (
         connection.execute_wrapper(fail),
-        pytest.raises(OperationalError, match="^the server went away$"),
+        pytest.raises(OperationalError, match="the server went away"),
     ):
         backend.get(IDENTIFIER)
 
@@ -321,7 +322,7 @@ def test_unknown_database_is_refused() -> None:
         DatabaseSessionBackend("FE", options).validate_configuration()
     aliases = ", ".join(map(repr, connections))
     assert (
-        str(caught.value) == f"{SETTING}[\"using\"] must be a database alias, one of {aliases}, "
+        str(caught.value) == f'{SETTING}["using"] must be a database alias, one of {aliases}, '
         "not 'nowhere'."
     )
 
@@ -350,16 +351,14 @@ def test_sessions_are_kept_in_the_database_of_the_option(tmp_path: Path) -> None
 
 
 class WritesGoToTheSecondDatabase:
-    """The router of a site that reads from a replica."""
-
-    def db_for_read(self, model: Any, **hints: Any) -> str:
-        raise AssertionError("A replica that lags behind logs people out.")
+    """The router of a site that reads from a replica, "default"."""
 
     def db_for_write(self, model: Any, **hints: Any) -> str:
         return "second"
 
 
 def test_sessions_are_read_where_they_are_written(tmp_path: Path, settings: Any) -> None:
+    """A replica that lags behind logs nobody out."""
     settings.DATABASE_ROUTERS = [f"{__name__}.WritesGoToTheSecondDatabase"]
     with second_database(tmp_path / "second.sqlite3"):
         backend = DatabaseSessionBackend("FE", {"model": "django_usersessions.FrontendSession"})
@@ -497,10 +496,20 @@ def test_rows_of_one_second_span_batches(backend: DatabaseSessionBackend) -> Non
     assert list(backend.iter_garbage(1000, now=NOW, batch_size=10)) == [10, 10, 5]
 
 
-def test_records_come_in_constant_memory(backend: DatabaseSessionBackend) -> None:
-    """``get_all()`` asks for the next rows when it is asked for the next records."""
-    expired(2001)
-    records = backend.get_all()
-    next(records)
-    fetched: list[SessionRecord] = list(records)
-    assert len(fetched) == 2000
+@pytest.mark.parametrize(
+    "read",
+    [
+        pytest.param(lambda b: b.get_all(), id="get-all"),
+        pytest.param(lambda b: b.get_by_user(ALICE), id="get-by-user"),
+    ],
+)
+def test_records_come_in_constant_memory(
+    backend: DatabaseSessionBackend, read: Callable[[DatabaseSessionBackend], Iterator[Any]]
+) -> None:
+    expired(5000, ses_userid=ALICE, ses_data=b"x" * 2000)  # 10 MB
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in read(backend)) == 5000
+        assert tracemalloc.get_traced_memory()[1] < 6_000_000
+    finally:
+        tracemalloc.stop()

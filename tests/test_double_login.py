@@ -9,7 +9,7 @@ import pytest
 from django.contrib import auth
 from django.db import connections
 
-from usersessions import SessionNotUpdated, UserSession, UserSessionManager
+from usersessions import SessionChanged, SessionNotUpdated, UserSession, UserSessionManager
 from usersessions.backends.base import SessionBackend
 from usersessions.models import FrontendSession
 from usersessions.test import Client
@@ -193,3 +193,20 @@ def test_logins_at_the_very_same_time_end_with_one_session(client: Client, alice
     assert len(rows_of(alice)) == 1
     baskets = [visit(each, read_basket).content for each in clients]
     assert baskets.count(b"{'apple': 3}") == 1
+
+
+def test_twin_that_cannot_be_taken_over_does_not_keep_anybody_from_logging_in(
+    manager: UserSessionManager,
+    basket: UserSession,
+    alice: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one, two = read_again(manager, basket), read_again(manager, basket)
+    manager.store(manager.begin_login(one, alice.pk, sent_at=1.0))
+
+    def change_it_first(backend: SessionBackend, stored: Any, *args: Any) -> None:
+        raise SessionChanged("FE", stored["ses_id"], stored)
+
+    monkeypatch.setattr(SessionBackend, "take_over", change_it_first)
+    second = manager.store(manager.begin_login(two, alice.pk, sent_at=2.0))
+    assert read_again(manager, second).data == {"basket": {"apple": 3}}

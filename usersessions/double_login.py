@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .backends.base import SessionBackend, SessionNotUpdated
-from .user_session import CorruptSessionData, SessionRecord, Stored, UserSession
+from .session_data import CorruptSessionData
+from .user_session import SessionRecord, Stored, UserSession
 
 #: How often to start again when the other login's session changes while it is taken over.
 ATTEMPTS = 5

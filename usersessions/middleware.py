@@ -18,7 +18,8 @@ from .auth.switch_user import get_original_user
 from .conf import get_login_type_for, get_login_types
 from .cookies import send_cookie
 from .current_request import serving
-from .store import SessionStore, UserSessions
+from .store import SessionStore
+from .user_sessions import UserSessions
 
 logger = logging.getLogger("usersessions.middleware")
 

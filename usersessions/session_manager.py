@@ -10,7 +10,7 @@ from django.utils.module_loading import import_string
 from .backends.base import SessionBackend
 from .conf import get_login_type
 from .tokens import new_identifier
-from .user_session import UserSession
+from .user_session import SessionRecord, UserSession
 
 _backends: dict[str, SessionBackend] = {}
 
@@ -53,10 +53,12 @@ class SessionManager:
         if keep is None:
             backend.remove_by_user(user_id)
             return None
-        backend.remove_by_user(user_id, except_=[keep.identifier])
+        backend.remove_by_user(user_id, except_=[keep.stored_identifier])
         kept = keep.renewed(new_identifier(), user_id=keep.user_id)
-        backend.renew(keep.identifier, kept.identifier, kept.to_record())
-        return kept.as_stored(kept.to_record())
+        # The key alone: what other requests have stored since ``keep`` was read stays.
+        moved: SessionRecord = {"ses_permanent": keep.is_permanent}
+        backend.renew(keep.stored_identifier, kept.identifier, moved)
+        return kept.as_stored(moved)
 
 
 def _reset(*, setting: str, **_: Any) -> None:

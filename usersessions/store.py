@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +15,7 @@ from django.http import HttpRequest
 from django.utils.module_loading import import_string
 
 from .backends.base import SessionNotCreated, SessionNotFound, SessionNotUpdated
-from .conf import LoginType, get_engine_login_type, get_login_type, get_login_types
+from .conf import LoginType, get_engine_login_type, get_login_types
 from .expiry import EXPIRY_KEY
 from .tokens import is_identifier, new_identifier, resolve_unscoped
 from .user_session import Stored, UserSession
@@ -426,33 +426,3 @@ class SessionStore(SessionBase):
         if not self.manager.is_session_persisted(session):
             session.stored = stored
             self.modified = True
-
-
-class UserSessions(Mapping[str, SessionStore]):
-    """``request.user_sessions``: the store of every login type, each opened when asked for."""
-
-    def __init__(self, request: HttpRequest) -> None:
-        self._request = request
-        self._opened: dict[str, SessionStore] = {}
-
-    def __getitem__(self, name: str) -> SessionStore:
-        """Return the store of a login type; reads nothing yet.
-
-        :raises UnknownLoginType: a KeyError that lists the names that exist
-        """
-        try:
-            return self._opened[name]
-        except KeyError:
-            store = SessionStore(login_type=get_login_type(name), request=self._request)
-            return self._opened.setdefault(name, store)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(get_login_types())
-
-    def __len__(self) -> int:
-        return len(get_login_types())
-
-    @property
-    def opened(self) -> list[SessionStore]:
-        """The stores that this request has asked for so far."""
-        return list(self._opened.values())

@@ -8,12 +8,7 @@ from typing import Any, NamedTuple, Protocol, TypedDict
 
 from django.core.signing import JSONSerializer
 
-#: The one key of the stored data that belongs to the app itself. Readers of a session's data never
-#: meet it: it is taken out on reading (``UserSession.meta``) and put back on writing.
-RESERVED_KEY = "_usersessions"
-
-#: Keys that belong to the login, not to the visitor: they change hands whole, never one by one.
-LOGIN_KEYS = frozenset({"_auth_user_id", "_auth_user_backend", "_auth_user_hash", "backuserid"})
+from .session_data import Serializer, decode, encode, merge, refuse_reserved
 
 #: A session's timestamp may be this old, in seconds, before a request renews it.
 UPDATE_GRACE = 61
@@ -30,24 +25,12 @@ class SessionRecord(TypedDict, total=False):
     ses_permanent: bool  #: missing means False; backend tables have no such column
 
 
-class Serializer(Protocol):
-    """Django's serializer interface (``SESSION_SERIALIZER``)."""
-
-    def dumps(self, obj: Any) -> bytes: ...
-
-    def loads(self, data: bytes) -> Any: ...
-
-
 class SessionTokens(Protocol):
     """What makes and reads the cookie tokens of one login type on one site."""
 
     def sign(self, identifier: str, issued_at: int) -> str: ...
 
     def resolve(self, token: str) -> str | None: ...
-
-
-class CorruptSessionData(ValueError):
-    """Stored bytes are not what the configured serializer writes."""
 
 
 class Stored(NamedTuple):
@@ -150,13 +133,13 @@ class UserSession:
         """
         serializer = serializer or JSONSerializer()
         stored = _stored(identifier, record)
-        data = _decode(stored.data, serializer)
+        data, meta = decode(stored.data, serializer)
         return cls(
             identifier,
             user_id=stored.user_id,
             last_updated=stored.timestamp,
-            meta=data.pop(RESERVED_KEY, None),
             data=data,
+            meta=meta,
             ip_lock=record.get("ses_iplock") or "",
             is_new=mark_as_new,
             is_permanent=bool(record.get("ses_permanent")),
@@ -207,8 +190,7 @@ class UserSession:
         """
         if not key:
             raise ValueError("A session key must not be empty.")
-        if key == RESERVED_KEY:
-            raise ValueError(f"The session key {RESERVED_KEY!r} is reserved for usersessions.")
+        refuse_reserved([key])
         if value is None:
             self.data.pop(key, None)
         else:
@@ -249,7 +231,12 @@ class UserSession:
     @property
     def is_renewed(self) -> bool:
         """Whether the storage still knows the session under an identifier that it has given up."""
-        return self.stored is not None and self.stored.identifier != self.identifier
+        return self.stored_identifier != self.identifier
+
+    @property
+    def stored_identifier(self) -> str:
+        """The identifier that the storage knows the session under, until a renewal is stored."""
+        return self.stored.identifier if self.stored else self.identifier
 
     @property
     def needs_update(self) -> bool:
@@ -270,7 +257,7 @@ class UserSession:
             "ses_iplock": self.ip_lock,
             "ses_userid": self.user_id or 0,
             "ses_tstamp": self.last_updated,
-            "ses_data": self._encode(),
+            "ses_data": encode(self.data, self.meta, self._serializer),
         }
         if self.is_permanent:
             record["ses_permanent"] = True
@@ -327,7 +314,7 @@ class UserSession:
         session.stored = _stored(self.identifier, {**self._stored_fields(), **record})
         session.last_updated = session.stored.timestamp
         session.ip_lock = record.get("ses_iplock", self.ip_lock)
-        session._data_was_updated = False
+        session._data_was_updated = self._data_was_updated and "ses_data" not in record
         return session
 
     def merge(self, record: SessionRecord) -> None:
@@ -338,30 +325,13 @@ class UserSession:
         that renewed the session.
         """
         assert self.stored is not None
-        base, theirs = (
-            _decode(bytes_, self._serializer)
-            for bytes_ in (self.stored.data, bytes(record.get("ses_data") or b""))
-        )
-        base.pop(RESERVED_KEY, None)
-        meta = theirs.pop(RESERVED_KEY, {})
-        for key in base.keys() | theirs.keys() | self.data.keys():
-            mine_wins = (
-                self.is_renewed if key in LOGIN_KEYS else not self._same(key, self.data, base)
-            )
-            if not mine_wins:
-                if key in theirs:
-                    self.data[key] = theirs[key]
-                else:
-                    self.data.pop(key, None)
-        if not self.is_renewed:
-            self.meta = meta
+        base = decode(self.stored.data, self._serializer)
         self.stored = _stored(self.stored.identifier, record)
-
-    def _same(self, key: str, one: dict[str, Any], other: dict[str, Any]) -> bool:
-        # Compared as stored: to Python 1 == True == 1.0.
-        if key not in one or key not in other:
-            return key not in one and key not in other
-        return self._serializer.dumps(one[key]) == self._serializer.dumps(other[key])
+        theirs = decode(self.stored.data, self._serializer)
+        is_login_mine = self.is_renewed
+        merge(self.data, base.data, theirs.data, self._serializer, is_login_mine=is_login_mine)
+        if not is_login_mine:
+            self.meta = theirs.meta
 
     def _stored_fields(self) -> SessionRecord:
         if self.stored is None:
@@ -372,24 +342,6 @@ class UserSession:
             "ses_data": self.stored.data,
         }
 
-    def _encode(self) -> bytes:
-        if RESERVED_KEY in self.data:
-            raise ValueError(f"The session key {RESERVED_KEY!r} is reserved for usersessions.")
-        try:
-            return self._serializer.dumps(
-                {**self.data, RESERVED_KEY: self.meta} if self.meta else self.data
-            )
-        except (TypeError, ValueError) as exc:
-            raise TypeError(self._name_bad_value(exc)) from exc
-
-    def _name_bad_value(self, error: Exception) -> str:
-        for key, value in self.data.items():
-            try:
-                self._serializer.dumps({key: value})
-            except (TypeError, ValueError) as exc:
-                return f"The session value under {key!r} cannot be stored: {exc}"
-        return f"The session data cannot be stored: {error}"
-
 
 def _stored(identifier: str, record: Mapping[str, Any]) -> Stored:
     user_id = int(record.get("ses_userid") or 0)
@@ -399,15 +351,3 @@ def _stored(identifier: str, record: Mapping[str, Any]) -> Stored:
         int(record.get("ses_tstamp") or 0),
         bytes(record.get("ses_data") or b""),
     )
-
-
-def _decode(stored_data: bytes, serializer: Serializer) -> dict[str, Any]:
-    if not stored_data:
-        return {}
-    try:
-        data = serializer.loads(stored_data)
-    except Exception as exc:  # whatever a serializer raises on bytes that it did not write
-        raise CorruptSessionData("The stored session data does not decode.") from exc
-    if not isinstance(data, dict) or not isinstance(data.get(RESERVED_KEY, {}), dict):
-        raise CorruptSessionData("The stored session data is not a mapping.")
-    return data

@@ -18,10 +18,11 @@ from .current_request import get_current_request
 from .double_login import note_origin
 from .expiry import EXPIRY_KEY, ExpiryRules
 from .ip_locker import DISABLED_LOCK, IpLocker
+from .session_data import LOGIN_KEYS, CorruptSessionData, Serializer
 from .session_manager import SessionManager
 from .session_writer import SessionWriter
 from .tokens import is_identifier, new_identifier
-from .user_session import UPDATE_GRACE, CorruptSessionData, Serializer, UserSession
+from .user_session import UPDATE_GRACE, UserSession
 
 security_logger = logging.getLogger("django.security.SuspiciousSession")
 
@@ -244,9 +245,12 @@ class UserSessionManager:
             serializer=self.serializer,
             clock=self.clock,
         )
-        return self.store(
-            session.renewed(new_identifier(), user_id=None if anonymous else session.user_id)
-        )
+        if not anonymous:
+            return self.store(session.renewed(new_identifier(), user_id=session.user_id))
+        for key in LOGIN_KEYS & session.data.keys():
+            del session.data[key]
+        session.meta = {}
+        return self.store(session.renewed(new_identifier(), user_id=None))
 
     def update_session(self, session: UserSession) -> UserSession:
         """Store the data and the time of a session, together with what others stored meanwhile.
@@ -299,7 +303,7 @@ class UserSessionManager:
 
         Source: TYPO3 ``UserSessionManager::removeSession()``.
         """
-        return self.backend.remove(session.identifier)
+        return self.backend.remove(session.stored_identifier)
 
     def collect_garbage(self, probability: float = 1, *, max_batches: int | None = None) -> int:
         """Delete expired sessions with a chance of ``probability`` percent; return how many went.
@@ -349,7 +353,7 @@ class UserSessionManager:
         elevated.is_permanent = is_permanent
         elevated.ip_lock = self._current_ip_lock()
         now = self.clock()
-        elevated.meta = {"login_at": int(now), **self._describe_browser()}
+        elevated.meta = {"login_at": int(now), **self.describe_browser()}
         if session.is_anonymous and session.stored is not None:
             came_with = session.stored.identifier
         if came_with is not None:
@@ -373,7 +377,8 @@ class UserSessionManager:
         return self.ip_locker.get_session_ip_lock(self.login_type.get_client_ip(request))
 
     @staticmethod
-    def _describe_browser() -> dict[str, str]:
+    def describe_browser() -> dict[str, str]:
+        """Return what a session of the current request remembers of the browser."""
         request = get_current_request()
         agent = request.META.get("HTTP_USER_AGENT", "") if request else ""
         return {"user_agent": agent[:200]} if agent else {}

@@ -7,8 +7,9 @@ from datetime import datetime, timezone
 
 from django.http import HttpRequest
 
+from ..session_data import CorruptSessionData
 from ..store import SessionStore
-from ..user_session import CorruptSessionData, UserSession
+from ..user_session import UserSession
 from .login_types import get_store
 
 

@@ -54,7 +54,11 @@ def switch_user(request: HttpRequest, user: Any, *, login_type: str | None = Non
     store.rebind(
         user.pk,
         {**_auth_data(user, original_user), BACK_USER_KEY: original_user.pk},
-        {"aside": aside, "login_at": session.meta.get("login_at", int(store.clock()))},
+        {
+            "aside": aside,
+            "login_at": session.meta.get("login_at", int(store.clock())),
+            **store.manager.describe_browser(),
+        },
     )
     rotate_token(request)
     if store is request.session:

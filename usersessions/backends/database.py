@@ -180,7 +180,7 @@ class DatabaseSessionBackend(SessionBackend):
             for column in self._columns
             # The key is only written where it changes: databases would check its index again.
             if column in values and not (column == "ses_id" and ses_ids == (values["ses_id"],))
-        )
+        ) or ("ses_id",)
         compared = tuple(column for column in self._columns if column in expected)
         sql = self._sql(
             ("update", len(ses_ids), columns, compared),

@@ -11,16 +11,20 @@ PRODUCTS = [
         "Canvas backpack",
         "backpack",
         "74.90",
-        "Waxed canvas, two leather straps and a pocket for a laptop of up to 14 inches. "
-        "Takes rain well and looks better with every trip.",
+        (
+            "Waxed canvas, two leather straps and a pocket for a laptop of up to 14 inches. "
+            "Takes rain well and looks better with every trip."
+        ),
     ),
     (
         "cast-iron-teapot",
         "Cast-iron teapot",
         "teapot",
         "38.50",
-        "Keeps eight tenths of a litre hot through a long meeting. "
-        "With a sieve for loose leaves, enamelled inside.",
+        (
+            "Keeps eight tenths of a litre hot through a long meeting. "
+            "With a sieve for loose leaves, enamelled inside."
+        ),
     ),
     (
         "desk-lamp",
@@ -34,8 +38,10 @@ PRODUCTS = [
         "Linen notebook",
         "notebook",
         "12.90",
-        "192 pages with a fine dot grid, bound in linen so that they lie flat, "
-        "and a ribbon that finds the last one.",
+        (
+            "192 pages with a fine dot grid, bound in linen so that they lie flat, "
+            "and a ribbon that finds the last one."
+        ),
     ),
     (
         "pencil-set",
@@ -56,8 +62,10 @@ PRODUCTS = [
         "Stoneware mug",
         "mug",
         "14.50",
-        "Thrown by hand and glazed twice. Holds 300 millilitres, sits well in the palm "
-        "and survives the dishwasher.",
+        (
+            "Thrown by hand and glazed twice. Holds 300 millilitres, sits well in the palm "
+            "and survives the dishwasher."
+        ),
     ),
     (
         "wall-clock",

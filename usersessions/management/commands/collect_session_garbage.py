@@ -93,9 +93,9 @@ class Command(BaseCommand):
         now = int(time.time())
         shows_progress = verbosity > 0 and self.stdout.isatty() and sys.stderr.isatty()
         backend, limits = manager.backend, manager.garbage_limits
-        total = backend.count_garbage(*limits, now=now) if shows_progress else None
+        total = backend.count_garbage(*limits, now=now) if shows_progress else 0
         count = 0
-        with tqdm(total=total, desc=name, unit="sessions", disable=not shows_progress) as progress:
+        with tqdm(total=total, desc=name, unit=" sessions", disable=not total) as progress:
             for deleted in backend.iter_garbage(*limits, now=now, batch_size=batch_size):
                 count += deleted
                 progress.update(deleted)

@@ -88,8 +88,11 @@ def _what_to_open(site: str) -> str:
         (f"{site}/admin/", "admin", "admin", "superuser: sees all sessions, switches user"),
         (f"{site}/admin/", "editor", "editor", "staff: changes products, sees sessions"),
     ]
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths)) for row in rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=False)]
+    lines = (
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False))
+        for row in rows
+    )
     return "\n".join(["", *(line.rstrip() for line in lines), ""])
 
 

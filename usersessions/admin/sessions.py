@@ -1,97 +1,50 @@
-"""Who is logged in, and how to end it: the tables of sessions in the admin, read-only."""
+"""The tables of sessions in the admin: read-only, but for ending sessions."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
 from django.contrib.auth import get_user_model
-from django.core.exceptions import PermissionDenied
-from django.db.models import Q, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.shortcuts import resolve_url
-from django.urls import reverse
-from django.utils.functional import cached_property
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.formats import date_format
 from django.utils.html import format_html
+from django.utils.timezone import localtime
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from . import auth
-from .auth.login_types import get_store
-from .backends.database import DatabaseSessionBackend
-from .conf import get_login_types
-from .masking import mask_credentials
-from .models import AbstractUserSession, BackendSession, FrontendSession
-from .session_manager import SessionManager
-from .user_session import CorruptSessionData, UserSession
-from .user_session_manager import UserSessionManager
+from ..backends.database import DatabaseSessionBackend
+from ..conf import get_login_types
+from ..masking import mask_credentials
+from ..models import AbstractUserSession
+from ..session_data import CorruptSessionData
+from ..session_manager import SessionManager
+from ..user_session import UserSession
+from ..user_session_manager import UserSessionManager
+from .filters import KindFilter, StateFilter
+from .login_types import manager_of
 
 if TYPE_CHECKING:
     SessionModelAdmin = admin.ModelAdmin[AbstractUserSession]
-    UserModelAdmin = admin.ModelAdmin[Any]
-    SessionChangeListBase = ChangeList
 else:
     SessionModelAdmin = admin.ModelAdmin
-    UserModelAdmin = object
-    SessionChangeListBase = ChangeList
 
 #: How many sessions one DELETE of the action takes.
 CHUNK = 500
+
+#: What a column shows where there is nothing to show, as the admin's own.
+NOTHING = "-"
 
 #: How many users a search by name takes into account.
 MAX_USERS_FOUND = 1000
 
 
-class KindFilter(admin.SimpleListFilter):
-    title = _("kind")
-    parameter_name = "kind"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        kinds: list[tuple[str, Any]] = [("anonymous", _("Anonymous")), ("user", _("User"))]
-        if model_admin.can_be_permanent:
-            kinds.append(("permanent", _("Permanent")))
-        return kinds
-
-    def queryset(
-        self, request: HttpRequest, queryset: QuerySet[AbstractUserSession]
-    ) -> QuerySet[AbstractUserSession]:
-        wanted: dict[str | None, dict[str, Any]] = {
-            "anonymous": {"ses_userid__lte": 0},
-            "user": {"ses_userid__gt": 0},
-            "permanent": {"ses_permanent": True},
-        }
-        chosen: QuerySet[AbstractUserSession] = queryset.filter(**wanted.get(self.value(), {}))
-        return chosen
-
-
-class StateFilter(admin.SimpleListFilter):
-    title = _("state")
-    parameter_name = "state"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [("active", _("Active")), ("expired", _("Expired"))]
-
-    def queryset(
-        self, request: HttpRequest, queryset: QuerySet[AbstractUserSession]
-    ) -> QuerySet[AbstractUserSession]:
-        manager = _manager_of(queryset.model)
-        if manager is None or not self.value():
-            return queryset
-        now = int(manager.clock())
-        expired = Q(ses_userid__gt=0, ses_tstamp__lt=now - manager.expiry.lifetime) | Q(
-            ses_userid__lte=0, ses_tstamp__lt=now - manager.expiry.anonymous_lifetime
-        )
-        wanted = expired if self.value() == "expired" else ~expired
-        chosen: QuerySet[AbstractUserSession] = queryset.filter(wanted)
-        return chosen
-
-
-class SessionChangeList(SessionChangeListBase):
+class SessionChangeList(ChangeList):
     """Fetches the users of a page of sessions in one query; there is no foreign key to follow."""
 
     def get_results(self, request: HttpRequest) -> None:
@@ -153,9 +106,9 @@ class UserSessionAdmin(SessionModelAdmin):
     def can_be_permanent(self) -> bool:
         return any(field.name == "ses_permanent" for field in self.model._meta.fields)
 
-    @cached_property
+    @property
     def _manager(self) -> UserSessionManager | None:
-        return _manager_of(self.model)
+        return manager_of(self.model)
 
     # Columns
 
@@ -163,11 +116,12 @@ class UserSessionAdmin(SessionModelAdmin):
     def short_hash(self, session: AbstractUserSession) -> str:
         return session.short_hash
 
-    @admin.display(description=_("user"), ordering="ses_userid", empty_value="-")
-    def user_name(self, session: Any) -> str | None:
+    @admin.display(description=_("user"), ordering="ses_userid")
+    def user_name(self, session: Any) -> str:
         if session.ses_userid <= 0:
-            return None
-        user = getattr(session, "user", None) or _find_user(session.ses_userid)
+            return NOTHING
+        # The list has fetched the users of all its rows.
+        user = session.user if hasattr(session, "user") else _find_user(session.ses_userid)
         if user is None:
             return gettext("deleted user {}").format(session.ses_userid)
         return str(user.get_username())
@@ -179,21 +133,22 @@ class UserSessionAdmin(SessionModelAdmin):
         return gettext("Permanent") if getattr(session, "ses_permanent", False) else gettext("User")
 
     @admin.display(description=_("last update"), ordering="ses_tstamp")
-    def updated_at(self, session: AbstractUserSession) -> datetime:
-        return _as_datetime(session.ses_tstamp)
+    def updated_at(self, session: AbstractUserSession) -> str:
+        return _as_date(session.ses_tstamp)
 
-    @admin.display(description=_("expires"), empty_value="-")
-    def expires_at(self, session: AbstractUserSession) -> datetime | None:
-        if self._manager is None:
-            return None
-        rules = self._manager.expiry
+    @admin.display(description=_("expires"))
+    def expires_at(self, session: AbstractUserSession) -> str:
+        manager = self._manager
+        if manager is None:
+            return NOTHING
+        rules = manager.expiry
         lifetime = rules.anonymous_lifetime if session.ses_userid <= 0 else rules.lifetime
-        return _as_datetime(session.ses_tstamp + lifetime)
+        return _as_date(session.ses_tstamp + lifetime)
 
-    @admin.display(description=_("browser"), empty_value="-")
-    def browser(self, session: AbstractUserSession) -> str | None:
+    @admin.display(description=_("browser"))
+    def browser(self, session: AbstractUserSession) -> str:
         read = self._read(session)
-        return read.meta.get("user_agent") if read else None
+        return read.meta.get("user_agent", NOTHING) if read else NOTHING
 
     @admin.display(description=_("data"))
     def data(self, session: AbstractUserSession) -> str:
@@ -206,7 +161,8 @@ class UserSessionAdmin(SessionModelAdmin):
         )
 
     def _read(self, session: AbstractUserSession) -> UserSession | None:
-        serializer = self._manager.serializer if self._manager else None
+        manager = self._manager
+        serializer = manager.serializer if manager else None
         record = {"ses_data": bytes(session.ses_data)}
         try:
             return UserSession.from_record("", record, serializer=serializer)
@@ -237,9 +193,10 @@ class UserSessionAdmin(SessionModelAdmin):
 
     @property
     def _backend(self) -> DatabaseSessionBackend:
-        if self._manager is not None:
-            assert isinstance(self._manager.backend, DatabaseSessionBackend)
-            return self._manager.backend
+        manager = self._manager
+        if manager is not None:
+            assert isinstance(manager.backend, DatabaseSessionBackend)
+            return manager.backend
         # A table that no login type uses any more can still be tidied up.
         return DatabaseSessionBackend("", {"model": self.model._meta.label})
 
@@ -248,67 +205,16 @@ class UserSessionAdmin(SessionModelAdmin):
         self.message_user(request, text, messages.SUCCESS)
 
 
-class SwitchUserAdminMixin(UserModelAdmin):
-    """Adds one action for each login type to the admin of your user model: switch to a user."""
-
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        actions: dict[str, Any] = super().get_actions(request)
-        if getattr(request, "original_user", None):
-            return actions
-        for name in get_login_types():
-            description = gettext("Switch to this user ({})").format(name)
-            actions[f"switch_user_{name}"] = (
-                _switch_action(name),
-                f"switch_user_{name}",
-                description,
-            )
-        return actions
-
-
-def _switch_action(login_type: str) -> Callable[..., HttpResponse | None]:
-    def switch(model_admin: Any, request: HttpRequest, queryset: Any) -> HttpResponse | None:
-        users = list(queryset[:2])
-        serves_admin = get_store(request, login_type) is request.session
-        try:
-            if len(users) != 1:
-                raise PermissionDenied(gettext("Select exactly one user to switch to."))
-            if serves_admin and not users[0].is_staff:
-                raise PermissionDenied(
-                    gettext("This user may not enter the admin; switch in the frontend instead.")
-                )
-            auth.switch_user(request, users[0], login_type=login_type)
-        except PermissionDenied as refusal:
-            model_admin.message_user(request, str(refusal), messages.ERROR)
-            return None
-        if serves_admin:
-            return HttpResponseRedirect(reverse("admin:index"))
-        return HttpResponseRedirect(resolve_url(settings.LOGIN_REDIRECT_URL))
-
-    return switch
-
-
-def _manager_of(model: type[Any]) -> UserSessionManager | None:
-    """Return the manager of the login type that keeps its sessions in a model's table."""
-    for name in get_login_types():
-        backend = SessionManager.get_session_backend(name)
-        if isinstance(backend, DatabaseSessionBackend) and backend.model is model:
-            return UserSessionManager.create(name)
-    return None
-
-
 def _find_user(user_id: int) -> Any:
     return get_user_model()._default_manager.filter(pk=user_id).first()
 
 
-def _as_datetime(timestamp: int) -> datetime:
-    return datetime.fromtimestamp(timestamp, timezone.utc)
+def _as_date(timestamp: int) -> str:
+    moment = datetime.fromtimestamp(timestamp, timezone.utc)
+    return date_format(localtime(moment), "DATETIME_FORMAT")
 
 
 def _chunks(ses_ids: Any) -> Iterator[list[str]]:
     rows = list(ses_ids)
     for start in range(0, len(rows), CHUNK):
         yield rows[start : start + CHUNK]
-
-
-admin.site.register(BackendSession, UserSessionAdmin)
-admin.site.register(FrontendSession, UserSessionAdmin)

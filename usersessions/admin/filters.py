@@ -1,0 +1,60 @@
+"""Filters of the lists of sessions: by kind, and by whether they have expired."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+
+from ..models import AbstractUserSession
+from .login_types import manager_of
+
+Sessions = QuerySet[AbstractUserSession]
+
+
+class KindFilter(admin.SimpleListFilter):
+    title = _("kind")
+    parameter_name = "kind"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        kinds: list[tuple[str, Any]] = [("anonymous", _("Anonymous")), ("user", _("User"))]
+        if model_admin.can_be_permanent:
+            kinds.append(("permanent", _("Permanent")))
+        return kinds
+
+    def queryset(self, request: HttpRequest, queryset: Sessions) -> Sessions:
+        conditions: dict[str, dict[str, Any]] = {
+            "anonymous": {"ses_userid__lte": 0},
+            "user": {"ses_userid__gt": 0},
+            "permanent": {"ses_permanent": True},
+        }
+        # Anybody can write another kind into the address.
+        wanted = self.value() if self.value() in dict(self.lookup_choices) else None
+        chosen: Sessions = queryset.filter(**conditions.get(wanted or "", {}))
+        return chosen
+
+
+class StateFilter(admin.SimpleListFilter):
+    title = _("state")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("active", _("Active")), ("expired", _("Expired"))]
+
+    def queryset(self, request: HttpRequest, queryset: Sessions) -> Sessions:
+        manager = manager_of(queryset.model)
+        if manager is None or self.value() not in ("active", "expired"):
+            return queryset
+        now = int(manager.clock())
+        expired = _expired(Q(ses_userid__gt=0), now, manager.expiry.lifetime) | _expired(
+            Q(ses_userid__lte=0), now, manager.expiry.anonymous_lifetime
+        )
+        chosen: Sessions = queryset.filter(expired if self.value() == "expired" else ~expired)
+        return chosen
+
+
+def _expired(whose: Q, now: int, lifetime: int) -> Q:
+    return whose & Q(ses_tstamp__lt=now - lifetime) if lifetime else whose

@@ -1,0 +1,134 @@
+"""What can be set for a login type: every default, with its unit and which values are right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from django.utils.module_loading import import_string
+
+
+class Setting(NamedTuple):
+    """One key of a login type: its default, which values are right, and what to say of others."""
+
+    default: Any
+    is_valid: Callable[[Any], bool]
+    must_be: str
+
+
+def _whole(lowest: int, highest: int | None = None) -> Callable[[Any], bool]:
+    return lambda value: (
+        isinstance(value, int)
+        and not isinstance(value, bool)
+        and value >= lowest
+        and (highest is None or value <= highest)
+    )
+
+
+def _one_of(*choices: str) -> Callable[[Any], bool]:
+    return lambda value: value in choices
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _importable(value: Any) -> bool:
+    if not isinstance(value, str):
+        return callable(value)
+    try:
+        import_string(value)
+    except ImportError:
+        return False
+    return True
+
+
+def _prefixes(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(
+        isinstance(prefix, str) and prefix.startswith("/") for prefix in value
+    )
+
+
+_SECONDS = "an integer of at least 0 (seconds)"
+_CALLABLE = "a callable or the dotted path of one"
+
+SETTINGS: dict[str, Setting] = {
+    # Where sessions are stored, and how.
+    "BACKEND": Setting(None, _importable, "the dotted path of a SessionBackend class"),
+    "OPTIONS": Setting({}, lambda value: isinstance(value, dict), "a dict for the backend"),
+    "SERIALIZER": Setting(
+        "django.core.signing.JSONSerializer",
+        _importable,
+        "the dotted path of a class with dumps() and loads()",
+    ),
+    "MAX_DATA_SIZE": Setting(
+        1_048_576, _whole(0), "an integer of at least 0 (bytes; 0 means no limit)"
+    ),
+    # How long sessions live, in seconds.
+    "TIMEOUT": Setting(6000, _whole(0), _SECONDS),  # user sessions; 0 logs out at once
+    "LIFETIME": Setting(0, _whole(0), _SECONDS),  # permanent cookies; 0: until the browser closes
+    "ANONYMOUS_LIFETIME": Setting(86400, _whole(0), _SECONDS),
+    "MAX_LIFETIME": Setting(0, _whole(0), _SECONDS),  # from login, absolute; 0: none
+    "MAX_SESSIONS_PER_USER": Setting(0, _whole(0), "an integer of at least 0 (0 means any number)"),
+    "PERMANENT_LOGIN": Setting(
+        "opt-in",
+        _one_of("never", "opt-in", "opt-out", "always"),
+        'one of "never", "opt-in", "opt-out", "always"',
+    ),
+    "GC_PROBABILITY": Setting(
+        1,
+        lambda value: _whole(0, 100)(value) or (isinstance(value, float) and 0 <= value <= 100),
+        "a number from 0 to 100 (percent)",
+    ),
+    # Where a session may be used from.
+    "LOCK_IP": Setting(0, _whole(0, 4), "an integer from 0 to 4"),  # IPv4 parts
+    "LOCK_IPV6": Setting(0, _whole(0, 8), "an integer from 0 to 8"),  # IPv6 blocks
+    "CLIENT_IP": Setting("usersessions.conf.remote_addr", _importable, _CALLABLE),
+    # The cookie, and which paths it serves.
+    "COOKIE_NAME": Setting(None, _text, "a non-empty string"),
+    "COOKIE_DOMAIN": Setting(
+        None, lambda value: value is None or _text(value), "None (host-only) or a domain"
+    ),
+    "COOKIE_PATH": Setting(
+        "/",
+        lambda value: isinstance(value, str) and value.startswith("/"),
+        'a path that starts with "/"',
+    ),
+    "COOKIE_SECURE": Setting(
+        False,
+        lambda value: isinstance(value, bool),
+        "True (always) or False (when the request is secure)",
+    ),
+    "COOKIE_SAMESITE": Setting(
+        "Lax", _one_of("Strict", "Lax", "None"), 'one of "Strict", "Lax", "None"'
+    ),
+    "COOKIE_FORMAT": Setting(
+        "token", _one_of("token", "identifier"), 'one of "token", "identifier"'
+    ),
+    "COOKIE_ALLOW_SCOPELESS": Setting(
+        False, lambda value: isinstance(value, bool), "True or False"
+    ),
+    "URL_PREFIXES": Setting([], _prefixes, 'a list of path prefixes that start with "/"'),
+    # Who may switch to whom.
+    "SWITCH_PERMISSION": Setting(
+        "usersessions.auth.permissions.superusers_may_switch", _importable, _CALLABLE
+    ),
+}
+
+DATABASE_BACKEND = "usersessions.backends.database.DatabaseSessionBackend"
+
+#: The login types that every site has, and where their defaults differ from those above.
+BUILT_IN: dict[str, dict[str, Any]] = {
+    "BE": {
+        "BACKEND": DATABASE_BACKEND,
+        "OPTIONS": {"model": "django_usersessions.BackendSession"},
+        "TIMEOUT": 28800,
+        "PERMANENT_LOGIN": "never",
+        "COOKIE_SAMESITE": "Strict",
+        "URL_PREFIXES": ["/admin/"],
+    },
+    "FE": {
+        "BACKEND": DATABASE_BACKEND,
+        "OPTIONS": {"model": "django_usersessions.FrontendSession"},
+    },
+}

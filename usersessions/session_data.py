@@ -1,0 +1,105 @@
+"""What ``ses_data`` holds: a visitor's data, and beside it what the app itself remembers."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+#: The one key of the stored data that belongs to the app itself. Readers of a session's data never
+#: meet it: it is taken out on reading and put back on writing.
+RESERVED_KEY = "_usersessions"
+
+#: Keys that belong to the login, not to the visitor: they change hands whole, never one by one.
+LOGIN_KEYS = frozenset({"_auth_user_id", "_auth_user_backend", "_auth_user_hash", "backuserid"})
+
+
+class Serializer(Protocol):
+    """Django's serializer interface (``SESSION_SERIALIZER``)."""
+
+    def dumps(self, obj: Any) -> bytes: ...
+
+    def loads(self, data: bytes) -> Any: ...
+
+
+class CorruptSessionData(ValueError):
+    """Stored bytes are not what the configured serializer writes."""
+
+
+class Decoded(NamedTuple):
+    """The stored data, taken apart."""
+
+    data: dict[str, Any]
+    meta: dict[str, Any]
+
+
+def encode(data: dict[str, Any], meta: dict[str, Any], serializer: Serializer) -> bytes:
+    """Return the bytes to store.
+
+    :raises TypeError: the serializer cannot take a value; the message names its key
+    :raises ValueError: the data uses the key that the app keeps for itself
+    """
+    refuse_reserved(data)
+    try:
+        return serializer.dumps({**data, RESERVED_KEY: meta} if meta else data)
+    except (TypeError, ValueError) as exc:
+        raise TypeError(_name_bad_value(data, serializer, exc)) from exc
+
+
+def decode(stored: bytes, serializer: Serializer) -> Decoded:
+    """Take stored bytes apart; nothing stored is empty data.
+
+    :raises CorruptSessionData: they are not what the serializer writes
+    """
+    if not stored:
+        return Decoded({}, {})
+    try:
+        data = serializer.loads(stored)
+    except Exception as exc:  # whatever a serializer raises on bytes that it did not write
+        raise CorruptSessionData("The stored session data does not decode.") from exc
+    if not isinstance(data, dict) or not isinstance(data.get(RESERVED_KEY, {}), dict):
+        raise CorruptSessionData("The stored session data is not a mapping.")
+    return Decoded(data, data.pop(RESERVED_KEY, {}))
+
+
+def refuse_reserved(keys: Any) -> None:
+    """Raise ValueError if the key that the app keeps for itself is among the keys."""
+    if RESERVED_KEY in keys:
+        raise ValueError(f"The session key {RESERVED_KEY!r} is reserved for usersessions.")
+
+
+def merge(
+    mine: dict[str, Any],
+    base: dict[str, Any],
+    theirs: dict[str, Any],
+    serializer: Serializer,
+    *,
+    is_login_mine: bool,
+) -> None:
+    """Bring into ``mine`` what others have stored since ``base`` was read.
+
+    Three ways, by top-level key: what is as in ``base`` comes from ``theirs``; what was set or
+    deleted here stays. The keys of the login come whole from one side.
+    """
+    for key in base.keys() | theirs.keys() | mine.keys():
+        is_mine = is_login_mine if key in LOGIN_KEYS else not _same(key, mine, base, serializer)
+        if is_mine:
+            continue
+        if key in theirs:
+            mine[key] = theirs[key]
+        else:
+            mine.pop(key, None)
+
+
+def _same(key: str, one: dict[str, Any], other: dict[str, Any], serializer: Serializer) -> bool:
+    # Compared as stored: to Python 1 == True == 1.0.
+    if key not in one or key not in other:
+        return key not in one and key not in other
+    return serializer.dumps(one[key]) == serializer.dumps(other[key])
+
+
+def _name_bad_value(data: dict[str, Any], serializer: Serializer, error: Exception) -> str:
+    for key, value in data.items():
+        try:
+            serializer.dumps({key: value})
+        except (TypeError, ValueError) as exc:
+            return f"The session value under {key!r} cannot be stored: {exc}"
+    return f"The session data cannot be stored: {error}"

@@ -1,0 +1,40 @@
+"""``request.user_sessions``: the sessions of one request, one for each login type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from django.http import HttpRequest
+
+from .conf import get_login_type, get_login_types
+from .store import SessionStore
+
+
+class UserSessions(Mapping[str, SessionStore]):
+    """Opens the store of a login type when it is asked for."""
+
+    def __init__(self, request: HttpRequest) -> None:
+        self._request = request
+        self._opened: dict[str, SessionStore] = {}
+
+    def __getitem__(self, name: str) -> SessionStore:
+        """Return the store of a login type; reads nothing yet.
+
+        :raises UnknownLoginType: a KeyError that lists the names that exist
+        """
+        try:
+            return self._opened[name]
+        except KeyError:
+            store = SessionStore(login_type=get_login_type(name), request=self._request)
+            return self._opened.setdefault(name, store)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(get_login_types())
+
+    def __len__(self) -> int:
+        return len(get_login_types())
+
+    @property
+    def opened(self) -> list[SessionStore]:
+        """The stores that this request has asked for so far."""
+        return list(self._opened.values())
