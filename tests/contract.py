@@ -474,6 +474,27 @@ class BackendContract:
         assert backend.collect_garbage(100, 40, now=NOW, batch_size=2, max_batches=2) == 3
         assert len(list(backend.get_all())) == 3
 
+    # Removing what has not changed
+
+    def test_removal_of_unchanged_data_removes(self, backend: SessionBackend) -> None:
+        backend.set(IDENTIFIER, a_record(ses_data=b"{}"))
+        assert backend.remove(IDENTIFIER, expected_data=b"{}") is True
+        assert list(backend.get_all()) == []
+
+    def test_removal_of_changed_data_shows_it_and_removes_nothing(
+        self, backend: SessionBackend
+    ) -> None:
+        backend.set(IDENTIFIER, a_record(ses_data=b'{"x":1}'))
+        with pytest.raises(SessionChanged) as error:
+            backend.remove(IDENTIFIER, expected_data=b"{}")
+        assert error.value.record["ses_data"] == b'{"x":1}'
+        assert len(list(backend.get_all())) == 1
+
+    def test_removal_of_unchanged_data_of_no_session_is_no_error(
+        self, backend: SessionBackend
+    ) -> None:
+        assert backend.remove(IDENTIFIER, expected_data=b"{}") is False
+
     # Secrets
 
     def test_hash_is_the_ses_id(self, backend: SessionBackend) -> None:
@@ -517,7 +538,7 @@ class BackendContract:
         ] == [
             f"{name} session {old} stored",
             f"{name} session {new} renewed from {old}",
-            f"{name} session {new} removed: 1",
+            f"{name} session {new} removed",
             f"{name} sessions of user {ALICE} removed: 0",
         ]
 

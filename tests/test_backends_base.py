@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -18,7 +17,6 @@ from usersessions import (
     SessionNotUpdated,
     SessionRecord,
 )
-from usersessions.backends.base import BATCH_SIZE
 
 from .contract import (
     ALICE,
@@ -48,37 +46,23 @@ class DictBackend(SessionBackend):
         theirs = [record for record in self.get_all() if record["ses_userid"] == user_id]
         return iter(sorted(theirs, key=lambda record: record["ses_tstamp"], reverse=True))
 
-    def iter_garbage(
-        self,
-        max_lifetime: int,
-        max_anonymous_lifetime: int = 0,
-        *,
-        now: int | None = None,
-        batch_size: int = BATCH_SIZE,
-    ) -> Iterator[int]:
-        for lifetime, of_users in self._limits(max_lifetime, max_anonymous_lifetime):
-            expired = iter(self._expired(lifetime, of_users, now))
-            while batch := list(islice(expired, batch_size)):
-                yield self._delete(batch)
+    def _collect(self, users_before: int, visitors_before: int, batch_size: int) -> Iterator[int]:
+        for expired in self._expired(users_before, visitors_before):
+            left = iter(expired)
+            while batch := list(islice(left, batch_size)):
+                yield self._delete(batch, {})
 
-    def count_garbage(
-        self, max_lifetime: int, max_anonymous_lifetime: int = 0, *, now: int | None = None
-    ) -> int:
-        return sum(
-            len(self._expired(lifetime, of_users, now))
-            for lifetime, of_users in self._limits(max_lifetime, max_anonymous_lifetime)
-        )
+    def _count_expired(self, users_before: int, visitors_before: int) -> int:
+        return sum(map(len, self._expired(users_before, visitors_before)))
 
-    @staticmethod
-    def _limits(max_lifetime: int, max_anonymous_lifetime: int) -> list[tuple[int, bool]]:
-        return [(max_lifetime, True), (max_anonymous_lifetime or max_lifetime, False)]
-
-    def _expired(self, lifetime: int, of_users: bool, now: int | None) -> list[str]:
-        limit = (time.time() if now is None else now) - lifetime
+    def _expired(self, users_before: int, visitors_before: int) -> list[list[str]]:
         return [
-            ses_id
-            for ses_id, record in self.records.items()
-            if (record["ses_userid"] > 0) is of_users and record["ses_tstamp"] < limit
+            [
+                ses_id
+                for ses_id, record in self.records.items()
+                if (record["ses_userid"] > 0) is of_users and record["ses_tstamp"] < before
+            ]
+            for of_users, before in ((True, users_before), (False, visitors_before))
         ]
 
     def _read(self, ses_ids: Sequence[str]) -> SessionRecord | None:
@@ -97,12 +81,19 @@ class DictBackend(SessionBackend):
         record = self._read(ses_ids)
         if record is None or not expected.items() <= record.items():
             return False
-        self._delete([record["ses_id"]])
+        del self.records[record["ses_id"]]
         self.records[values["ses_id"]] = {**record, **values}
         return True
 
-    def _delete(self, ses_ids: Sequence[str]) -> int:
-        return sum(self.records.pop(ses_id, None) is not None for ses_id in ses_ids)
+    def _delete(self, ses_ids: Sequence[str], expected: SessionRecord) -> int:
+        doomed = [
+            ses_id
+            for ses_id in ses_ids
+            if ses_id in self.records and expected.items() <= self.records[ses_id].items()
+        ]
+        for ses_id in doomed:
+            del self.records[ses_id]
+        return len(doomed)
 
     def _delete_by_user(self, user_id: int, kept: Sequence[str]) -> int:
         return self._delete(
@@ -110,7 +101,8 @@ class DictBackend(SessionBackend):
                 ses_id
                 for ses_id, record in self.records.items()
                 if record["ses_userid"] == user_id and ses_id not in kept
-            ]
+            ],
+            {},
         )
 
 
@@ -163,7 +155,7 @@ def test_hooks_get_the_hashes_of_all_keys_the_current_one_first(settings: Any) -
     settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
     settings.SECRET_KEY = "the key that came after" * 3
     backend.remove(IDENTIFIER)
-    assert backend.heard == {"_delete": [((backend.hash(IDENTIFIER), old_hash),)]}
+    assert backend.heard == {"_delete": [((backend.hash(IDENTIFIER), old_hash), {})]}
 
 
 def test_each_login_type_has_hashes_of_its_own() -> None:
@@ -188,7 +180,7 @@ def test_storage_without_hooks_cannot_be_made() -> None:
 
     with pytest.raises(TypeError) as caught:
         Unfinished("SHOP", {})  # type: ignore[abstract]
-    for name in (*ListeningBackend.HOOKS, "get_all", "iter_garbage", "validate_configuration"):
+    for name in (*ListeningBackend.HOOKS, "get_all", "_collect", "validate_configuration"):
         assert name in str(caught.value)
 
 

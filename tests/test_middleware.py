@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from base64 import urlsafe_b64encode
 from http.cookies import Morsel
+from itertools import count
 from typing import Any
 
 import jwt
@@ -17,6 +18,7 @@ from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
 
 from usersessions import UserSessionManager
+from usersessions.backends.base import SessionBackend
 from usersessions.conf import get_login_type
 from usersessions.middleware import UserSessionMiddleware
 from usersessions.models import BackendSession, FrontendSession
@@ -793,3 +795,47 @@ def test_no_session_statement_hides_from_query_capturing(client: Client) -> None
     with CaptureQueriesContext(connection) as queries:
         visit(client, put_basket)
     assert len(queries) == 1
+
+
+def test_emptied_session_that_another_request_filled_meanwhile_stays(client: Client) -> None:
+    visit(client, put_basket)
+
+    def slow_view(request: Any) -> None:
+        del request.session["basket"]
+        theirs = SessionStore(request.COOKIES["fe_sessionid"])
+        theirs["theirs"] = 2
+        theirs.save()
+
+    assert not visit(client, slow_view).cookies
+    response = visit(client, lambda request: dict(request.session))
+    assert response.content == b"{'theirs': 2}"
+
+
+def test_emptied_session_that_another_request_changed_but_did_not_fill_goes(
+    client: Client,
+) -> None:
+    visit(client, put_basket)
+
+    def slow_view(request: Any) -> None:
+        del request.session["basket"]
+        theirs = SessionStore(request.COOKIES["fe_sessionid"])
+        theirs["basket"] = {"pear": 1}
+        theirs.save()
+
+    assert the_cookie(visit(client, slow_view))["max-age"] == 0
+    assert fe_rows() == []
+
+
+def test_emptied_session_that_others_keep_changing_is_stored_empty(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visit(client, put_basket)
+    remove, changes = SessionBackend.remove, count()
+
+    def change_it_first(backend: SessionBackend, identifier: str, **expected: Any) -> bool:
+        backend.update(identifier, {"ses_data": b'{"basket":%d}' % next(changes)})
+        return remove(backend, identifier, **expected)
+
+    monkeypatch.setattr(SessionBackend, "remove", change_it_first)
+    visit(client, lambda request: request.session.pop("basket"))
+    assert [bytes(row.ses_data) for row in fe_rows()] == [b"{}"]

@@ -62,6 +62,23 @@ class SessionWriter:
         """Store data and time under the identifier that the session has."""
         return self._write_merged(session, self._update)
 
+    def remove_emptied(self, session: UserSession) -> bool:
+        """End a stored session whose data has become empty; return whether it is gone.
+
+        Not if another request has put something in meanwhile: the session holds that now.
+        """
+        assert session.stored is not None
+        for _ in range(MERGE_ATTEMPTS):
+            try:
+                self.backend.remove(session.stored_identifier, expected_data=session.stored.data)
+            except SessionChanged as changed:
+                session.merge(changed.record)
+                if session.data:
+                    return False
+            else:
+                return True
+        return False
+
     def _write(self, session: UserSession) -> UserSession:
         if session.stored is None:
             return self._write_login(session) if has_origin(session) else self.insert(session)

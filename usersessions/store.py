@@ -263,12 +263,14 @@ class SessionStore(SessionBase):
 
     def delete(self, session_key: str | None = None) -> None:
         """End the session with this key, or this one, at once. Costs one query."""
-        own = self._stored_key()
-        identifier = own if session_key is None else self._identifier_in(session_key)
+        identifier = self._stored_key() if session_key is None else self._identifier_in(session_key)
         if identifier is None or not self.manager.backend.remove(identifier):
             return
+        self._note_removal(identifier)
+
+    def _note_removal(self, identifier: str) -> None:
         self._removed.append((identifier, self.manager.backend.transaction_depth))
-        if identifier in (own, self._presented_key):
+        if identifier in (self._stored_key(), self._presented_key):
             self.has_ended_cookie = True
 
     def _stored_key(self) -> str | None:
@@ -404,9 +406,16 @@ class SessionStore(SessionBase):
             if session.data or self._is_created:
                 self.save()
             elif session.stored is not None:
-                self.flush()
+                self._end_emptied(session)
         elif session.stored is not None:
             self._loaded = self.manager.update_session_timestamp(session)
+
+    def _end_emptied(self, session: UserSession) -> None:
+        if self.manager.remove_emptied_session(session):
+            self._note_removal(session.stored_identifier)
+            self._use(None)
+        else:
+            self.save()
 
     def _repeat_removals(self) -> None:
         """Delete again what was deleted in a transaction that has ended, perhaps by a rollback."""

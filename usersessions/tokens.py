@@ -19,6 +19,7 @@ ALGORITHM = "HS256"
 #: No browser keeps a longer cookie; whoever sends one costs us no signature check.
 MAX_TOKEN_LENGTH = 4096
 
+_TOKEN = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+){2}")
 _IDENTIFIER = re.compile(r"[0-9a-f]{32}")
 
 
@@ -121,7 +122,9 @@ def _identifier_in(payload: dict[str, object]) -> str | None:
 
 
 def _verified_payload(token: str, keys: Sequence[bytes]) -> dict[str, object] | None:
-    if not token or len(token) > MAX_TOKEN_LENGTH:
+    if not isinstance(token, str) or len(token) > MAX_TOKEN_LENGTH:
+        return None
+    if not _TOKEN.fullmatch(token):
         return None
     for key in keys:
         try:

@@ -287,6 +287,14 @@ class UserSessionManager:
             session.ip_lock = self._current_ip_lock()
         return self._writer.write(session)
 
+    def remove_emptied_session(self, session: UserSession) -> bool:
+        """End a stored session whose data has become empty; return whether it is gone.
+
+        It stays when another request has put data in meanwhile, and holds that data then. Costs
+        one query, two more for each such request.
+        """
+        return self._writer.remove_emptied(session)
+
     def is_session_persisted(self, session: UserSession) -> bool:
         """Return whether the session is stored now. Costs one query.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -167,13 +168,26 @@ class SessionBackend(ABC):
         """Move a session that was found by its user to a new identifier; else as ``renew()``."""
         self._renew((stored["ses_id"],), new_identifier, record, stored["ses_data"])
 
-    def remove(self, identifier: str) -> bool:
-        """Delete a session; return whether there was one. Costs one query."""
-        return self._remove(self.keys.ses_ids(identifier)) == 1
+    def remove(self, identifier: str, *, expected_data: bytes | None = None) -> bool:
+        """Delete a session; return whether there was one.
+
+        :param expected_data: delete only if ``ses_data`` is still this; None: whatever it is
+        :raises SessionChanged: ``ses_data`` is something else by now
+
+        Costs one query, a second one when ``expected_data`` was given and nothing was deleted.
+        """
+        ses_ids = self.keys.ses_ids(identifier)
+        if self._delete(ses_ids, _expecting(expected_data)):
+            self._log("removed", ses_ids[0])
+            return True
+        record = None if expected_data is None else self._read(ses_ids)
+        if record is not None:
+            raise SessionChanged(self.login_type, ses_ids[0], record)
+        return False
 
     def remove_by_ses_id(self, ses_ids: Sequence[str]) -> int:
         """Delete the sessions with these hashes, as an administrator picks them from a list."""
-        return self._delete(ses_ids) if ses_ids else 0
+        return self._delete(ses_ids, {}) if ses_ids else 0
 
     @abstractmethod
     def get_all(self) -> Iterator[SessionRecord]:
@@ -219,7 +233,6 @@ class SessionBackend(ABC):
         )
         return sum(islice(batches, max_batches))
 
-    @abstractmethod
     def iter_garbage(
         self,
         max_lifetime: int,
@@ -232,12 +245,13 @@ class SessionBackend(ABC):
 
         Yields how many each batch took.
         """
+        return self._collect(*_limits(max_lifetime, max_anonymous_lifetime, now), batch_size)
 
-    @abstractmethod
     def count_garbage(
         self, max_lifetime: int, max_anonymous_lifetime: int = 0, *, now: int | None = None
     ) -> int:
         """Return how many sessions ``collect_garbage()`` would take."""
+        return self._count_expired(*_limits(max_lifetime, max_anonymous_lifetime, now))
 
     @property
     def transaction_depth(self) -> int:
@@ -258,18 +272,35 @@ class SessionBackend(ABC):
     def _update(
         self, ses_ids: Sequence[str], values: SessionRecord, expected: SessionRecord
     ) -> bool:
-        """Set ``values`` (``ses_id`` may be new) where all ``expected`` fields hold, atomically.
+        """Set ``values`` where all ``expected`` fields hold, atomically.
+
+        ``values`` always has a ``ses_id``, which may be another one than the record's.
 
         Return whether there was such a record.
         """
 
     @abstractmethod
-    def _delete(self, ses_ids: Sequence[str]) -> int:
-        """Delete the records with these hashes; return how many there were."""
+    def _delete(self, ses_ids: Sequence[str], expected: SessionRecord) -> int:
+        """Delete the records with these hashes where all ``expected`` fields hold, atomically.
+
+        Return how many there were.
+        """
 
     @abstractmethod
     def _delete_by_user(self, user_id: int, kept: Sequence[str]) -> int:
         """Delete a user's records but those with the hashes in ``kept``; return how many went."""
+
+    @abstractmethod
+    def _collect(self, users_before: int, visitors_before: int, batch_size: int) -> Iterator[int]:
+        """Delete in batches the records with an older ``ses_tstamp``; yield how many each took.
+
+        :param users_before: Unix seconds, for records with a user
+        :param visitors_before: Unix seconds, for anonymous records
+        """
+
+    @abstractmethod
+    def _count_expired(self, users_before: int, visitors_before: int) -> int:
+        """Return how many records ``_collect()`` would delete."""
 
     def _renew(
         self,
@@ -286,18 +317,22 @@ class SessionBackend(ABC):
     def _change(
         self, ses_ids: Sequence[str], values: SessionRecord, expected_data: bytes | None
     ) -> None:
-        expected: SessionRecord = {} if expected_data is None else {"ses_data": expected_data}
-        if self._update(ses_ids, values, expected):
+        if self._update(ses_ids, values, _expecting(expected_data)):
             return
         record = self._read(ses_ids)
         if record is None:
             raise SessionNotUpdated(self.login_type, ses_ids[0])
         raise SessionChanged(self.login_type, ses_ids[0], record)
 
-    def _remove(self, ses_ids: Sequence[str]) -> int:
-        removed = self._delete(ses_ids)
-        self._log(f"removed: {removed}", ses_ids[0])
-        return removed
-
     def _log(self, event: str, ses_id: str) -> None:
         logger.debug("%s session %s %s", self.login_type, ses_id[:8], event)
+
+
+def _expecting(data: bytes | None) -> SessionRecord:
+    return {} if data is None else {"ses_data": data}
+
+
+def _limits(max_lifetime: int, max_anonymous_lifetime: int, now: int | None) -> tuple[int, int]:
+    """Return before which moments users' and anonymous sessions have expired."""
+    now = int(time.time()) if now is None else now
+    return now - max_lifetime, now - (max_anonymous_lifetime or max_lifetime)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import chain
@@ -16,7 +15,7 @@ from django.db.models import Field, QuerySet
 from django.db.models.constants import OnConflict
 
 from ..user_session import SessionRecord
-from .base import BATCH_SIZE, SessionBackend
+from .base import SessionBackend
 
 if TYPE_CHECKING:
     from ..models import AbstractUserSession
@@ -83,36 +82,18 @@ class DatabaseSessionBackend(SessionBackend):
     def get_by_user(self, user_id: int) -> Iterator[SessionRecord]:
         return self._iterate(self._rows.filter(ses_userid=user_id).order_by("-ses_tstamp"))
 
-    def iter_garbage(
-        self,
-        max_lifetime: int,
-        max_anonymous_lifetime: int = 0,
-        *,
-        now: int | None = None,
-        batch_size: int = BATCH_SIZE,
-    ) -> Iterator[int]:
-        now = int(time.time()) if now is None else now
+    def _collect(self, users_before: int, visitors_before: int, batch_size: int) -> Iterator[int]:
         return chain(
-            self._collect({"ses_userid__gt": 0}, "> 0", now - max_lifetime, batch_size),
-            self._collect(
-                {"ses_userid__lte": 0},
-                "<= 0",
-                now - (max_anonymous_lifetime or max_lifetime),
-                batch_size,
-            ),
+            self._collect_older({"ses_userid__gt": 0}, "> 0", users_before, batch_size),
+            self._collect_older({"ses_userid__lte": 0}, "<= 0", visitors_before, batch_size),
         )
 
-    def count_garbage(
-        self, max_lifetime: int, max_anonymous_lifetime: int = 0, *, now: int | None = None
-    ) -> int:
-        now = int(time.time()) if now is None else now
-        users = self._rows.filter(ses_userid__gt=0, ses_tstamp__lt=now - max_lifetime)
-        visitors = self._rows.filter(
-            ses_userid__lte=0, ses_tstamp__lt=now - (max_anonymous_lifetime or max_lifetime)
-        )
+    def _count_expired(self, users_before: int, visitors_before: int) -> int:
+        users = self._rows.filter(ses_userid__gt=0, ses_tstamp__lt=users_before)
+        visitors = self._rows.filter(ses_userid__lte=0, ses_tstamp__lt=visitors_before)
         return int(users.count() + visitors.count())
 
-    def _collect(
+    def _collect_older(
         self, whose: dict[str, int], whose_sql: str, limit: int, batch_size: int
     ) -> Iterator[int]:
         connection = connections[self.database]
@@ -144,7 +125,7 @@ class DatabaseSessionBackend(SessionBackend):
             ("read", len(ses_ids)),
             lambda: (
                 f"SELECT {', '.join(map(self._quote, self._columns))} "
-                f"FROM {self._table} WHERE {self._where_ses_id(ses_ids)}"
+                f"FROM {self._table} WHERE {self._where(ses_ids)}"
             ),
         )
         with connection.cursor() as cursor:
@@ -181,14 +162,13 @@ class DatabaseSessionBackend(SessionBackend):
             # The key is only written where it changes: databases would check its index again.
             if column in values and not (column == "ses_id" and ses_ids == (values["ses_id"],))
         ) or ("ses_id",)
-        compared = tuple(column for column in self._columns if column in expected)
+        compared = tuple(expected)
         sql = self._sql(
             ("update", len(ses_ids), columns, compared),
             lambda: (
                 f"UPDATE {self._table} "
                 f"SET {', '.join(f'{self._quote(column)} = %s' for column in columns)} "
-                f"WHERE {self._where_ses_id(ses_ids)}"
-                + "".join(f" AND {self._quote(column)} = %s" for column in compared)
+                f"WHERE {self._where(ses_ids, compared)}"
             ),
         )
         params = [
@@ -198,9 +178,11 @@ class DatabaseSessionBackend(SessionBackend):
         ]
         return self._execute(sql, params) > 0
 
-    def _delete(self, ses_ids: Sequence[str]) -> int:
+    def _delete(self, ses_ids: Sequence[str], expected: SessionRecord) -> int:
+        compared = tuple(expected)
         return self._execute(
-            f"DELETE FROM {self._table} WHERE {self._where_ses_id(ses_ids)}", ses_ids
+            f"DELETE FROM {self._table} WHERE {self._where(ses_ids, compared)}",
+            [*ses_ids, *self._params(expected, compared, connections[self.database])],
         )
 
     def _delete_by_user(self, user_id: int, kept: Sequence[str]) -> int:
@@ -262,10 +244,13 @@ class DatabaseSessionBackend(SessionBackend):
     def _table(self) -> str:
         return connections[self.database].ops.quote_name(self.model._meta.db_table)
 
-    def _where_ses_id(self, ses_ids: Sequence[str]) -> str:
-        if len(ses_ids) == 1:
-            return f"{self._quote('ses_id')} = %s"
-        return f"{self._quote('ses_id')} IN ({', '.join(['%s'] * len(ses_ids))})"
+    def _where(self, ses_ids: Sequence[str], compared: Sequence[str] = ()) -> str:
+        one = len(ses_ids) == 1
+        chosen = "= %s" if one else f"IN ({', '.join(['%s'] * len(ses_ids))})"
+        return " AND ".join(
+            [f"{self._quote('ses_id')} {chosen}"]
+            + [f"{self._quote(column)} = %s" for column in compared]
+        )
 
     def _params(
         self, values: SessionRecord, columns: Sequence[str], connection: BaseDatabaseWrapper
