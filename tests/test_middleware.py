@@ -12,7 +12,7 @@ import jwt
 import pytest
 from django.contrib import auth
 from django.core.exceptions import ImproperlyConfigured
-from django.db import transaction
+from django.db import connection, transaction
 from django.http import HttpResponse
 from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
@@ -566,6 +566,23 @@ def test_logout_holds_although_its_transaction_is_rolled_back(client: Client, al
 
 
 @pytest.mark.django_db(transaction=True)
+def test_logout_holds_under_atomic_requests(
+    client: Client, alice: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attack: the same, with Django's own setting."""
+    visit(client, log_in(alice))
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+
+    def fail(request: Any) -> None:
+        auth.logout(request)
+        raise RuntimeError
+
+    client.raise_request_exception = False
+    assert the_cookie(visit(client, fail))["max-age"] == 0
+    assert fe_rows() == []
+
+
+@pytest.mark.django_db(transaction=True)
 def test_logout_outside_of_a_transaction_is_not_repeated(
     client: Client, alice: Any, session_queries: SessionQueries
 ) -> None:
@@ -790,8 +807,6 @@ def test_process_request_and_process_response_work_on_their_own(alice: Any) -> N
 
 
 def test_no_session_statement_hides_from_query_capturing(client: Client) -> None:
-    from django.db import connection
-
     with CaptureQueriesContext(connection) as queries:
         visit(client, put_basket)
     assert len(queries) == 1

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
-from django.db.models import IntegerField
+from django.db.models import ForeignKey, IntegerField
 from django.utils.module_loading import import_string
 
 from .backends.database import DatabaseSessionBackend
@@ -42,7 +42,9 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]
         except ImproperlyConfigured as exc:
             errors.append(
                 checks.Error(
-                    str(exc), hint="Correct the backend's OPTIONS.", id="usersessions.E007"
+                    str(exc),
+                    hint="Correct the backend's OPTIONS.",
+                    id="usersessions.E007",
                 )
             )
             continue
@@ -64,9 +66,7 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]
 def check_middleware(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
     """E010 to E012: MIDDLEWARE and SESSION_ENGINE."""
     errors: list[checks.CheckMessage] = []
-    classes = [import_string(path) for path in settings.MIDDLEWARE]
-    ours = import_string(MIDDLEWARE)
-    if not any(isinstance(found, type) and issubclass(found, ours) for found in classes):
+    if not any(_is_ours(path) for path in settings.MIDDLEWARE):
         errors.append(
             checks.Error(
                 f"MIDDLEWARE lacks {MIDDLEWARE!r}.",
@@ -94,9 +94,19 @@ def check_middleware(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessag
     return errors
 
 
+def _is_ours(path: str) -> bool:
+    try:
+        found = import_string(path)
+    except ImportError:  # Django says so itself when it starts
+        return False
+    return isinstance(found, type) and issubclass(found, import_string(MIDDLEWARE))
+
+
 def check_user_model(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
     """E013: ``ses_userid`` is an integer, as the user model's key must be."""
     key = get_user_model()._meta.pk
+    while isinstance(key, ForeignKey):  # of a model that extends another user model
+        key = key.target_field
     if isinstance(key, IntegerField):
         return []
     return [

@@ -235,11 +235,16 @@ def _configuration() -> _Configuration:
 
 
 def _login_type(name: str, given: Mapping[str, Any]) -> LoginType:
-    values = {key: setting.default for key, setting in SETTINGS.items()}
-    values["COOKIE_NAME"] = f"{name.lower()}_sessionid"
-    values |= BUILT_IN.get(name, {})
-    values |= given
+    values = {**_defaults_of(name), **given}
     return LoginType(name=name, **{key.lower(): value for key, value in values.items()})
+
+
+def _defaults_of(name: str) -> dict[str, Any]:
+    return {
+        **{key: setting.default for key, setting in SETTINGS.items()},
+        "COOKIE_NAME": f"{name.lower()}_sessionid",
+        **BUILT_IN.get(name, {}),
+    }
 
 
 def _errors_of(name: object, given: object) -> list[SettingError]:
@@ -275,7 +280,7 @@ def _errors_of(name: object, given: object) -> list[SettingError]:
                 SettingError(
                     "usersessions.E003",
                     f'{setting_name}["{key}"] must be {SETTINGS[key].must_be}, not {value!r}.',
-                    f"The default is {BUILT_IN.get(name, {}).get(key, SETTINGS[key].default)!r}.",
+                    f"The default is {_defaults_of(name)[key]!r}.",
                 )
             )
     if name not in BUILT_IN and "BACKEND" not in given:

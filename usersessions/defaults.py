@@ -33,14 +33,23 @@ def _text(value: Any) -> bool:
     return isinstance(value, str) and bool(value)
 
 
-def _importable(value: Any) -> bool:
-    if not isinstance(value, str):
-        return callable(value)
+def _imported(value: Any) -> Any:
     try:
-        import_string(value)
+        return import_string(value) if isinstance(value, str) else value
     except ImportError:
-        return False
-    return True
+        return None
+
+
+def _callable(value: Any) -> bool:
+    return callable(_imported(value))
+
+
+def _class_with(*methods: str) -> Callable[[Any], bool]:
+    return lambda value: (
+        isinstance(value, str)
+        and isinstance(_imported(value), type)
+        and all(hasattr(_imported(value), method) for method in methods)
+    )
 
 
 def _prefixes(value: Any) -> bool:
@@ -54,11 +63,15 @@ _CALLABLE = "a callable or the dotted path of one"
 
 SETTINGS: dict[str, Setting] = {
     # Where sessions are stored, and how.
-    "BACKEND": Setting(None, _importable, "the dotted path of a SessionBackend class"),
+    "BACKEND": Setting(
+        None,
+        _class_with("validate_configuration", "remove_by_user"),
+        "the dotted path of a SessionBackend class",
+    ),
     "OPTIONS": Setting({}, lambda value: isinstance(value, dict), "a dict for the backend"),
     "SERIALIZER": Setting(
         "django.core.signing.JSONSerializer",
-        _importable,
+        _class_with("dumps", "loads"),
         "the dotted path of a class with dumps() and loads()",
     ),
     "MAX_DATA_SIZE": Setting(
@@ -83,7 +96,7 @@ SETTINGS: dict[str, Setting] = {
     # Where a session may be used from.
     "LOCK_IP": Setting(0, _whole(0, 4), "an integer from 0 to 4"),  # IPv4 parts
     "LOCK_IPV6": Setting(0, _whole(0, 8), "an integer from 0 to 8"),  # IPv6 blocks
-    "CLIENT_IP": Setting("usersessions.conf.remote_addr", _importable, _CALLABLE),
+    "CLIENT_IP": Setting("usersessions.conf.remote_addr", _callable, _CALLABLE),
     # The cookie, and which paths it serves.
     "COOKIE_NAME": Setting(None, _text, "a non-empty string"),
     "COOKIE_DOMAIN": Setting(
@@ -111,7 +124,7 @@ SETTINGS: dict[str, Setting] = {
     "URL_PREFIXES": Setting([], _prefixes, 'a list of path prefixes that start with "/"'),
     # Who may switch to whom.
     "SWITCH_PERMISSION": Setting(
-        "usersessions.auth.permissions.superusers_may_switch", _importable, _CALLABLE
+        "usersessions.auth.permissions.superusers_may_switch", _callable, _CALLABLE
     ),
 }
 

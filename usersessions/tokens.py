@@ -122,9 +122,7 @@ def _identifier_in(payload: dict[str, object]) -> str | None:
 
 
 def _verified_payload(token: str, keys: Sequence[bytes]) -> dict[str, object] | None:
-    if not isinstance(token, str) or len(token) > MAX_TOKEN_LENGTH:
-        return None
-    if not _TOKEN.fullmatch(token):
+    if len(token) > MAX_TOKEN_LENGTH or not _TOKEN.fullmatch(token):
         return None
     for key in keys:
         try:
