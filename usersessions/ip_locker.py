@@ -47,7 +47,8 @@ class IpLocker:
             return _leading(str(address).split("."), self.lock_ip, ".", "0")
         if address.scope_id is not None:
             return _lock_of_other_text(ip_address)
-        return _leading(address.exploded.split(":"), self.lock_ipv6, ":", "0000")
+        # Not ``exploded``: Python 3.13 writes an IPv4-mapped address in another way there.
+        return _leading(address.packed.hex(":", 2).split(":"), self.lock_ipv6, ":", "0000")
 
     def validate_remote_address_against_session_ip_lock(
         self, ip_address: str, session_ip_lock: str

@@ -14,7 +14,7 @@ _SECRET_KEY = re.compile(
 
 #: A JWT, a hashed password of Django's, or a long run of hex digits.
 _SECRET_VALUE = re.compile(
-    r"eyJ[\w-]+\.[\w-]+\.[\w-]*|[a-z0-9_]+\$[^$]+\$[^$]+(\$.+)?|[0-9a-fA-F]{32,}"
+    r"eyJ[\w-]+\.[\w-]+\.[\w-]*|[a-z0-9_]+\$[^$]*\$[^$]+(\$.+)?|[0-9a-fA-F]{32,}"
 )
 
 

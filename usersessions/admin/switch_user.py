@@ -26,18 +26,15 @@ else:
 class SwitchUserAdminMixin(UserModelAdmin):
     """Adds one action for each login type to the admin of your user model: switch to a user."""
 
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        actions: dict[str, Any] = super().get_actions(request)
+    def get_actions(self, request: HttpRequest, action_location: Any = None) -> dict[str, Any]:
+        # Django 6.1 tells where the actions are to be shown, and wants to be told in turn.
+        where = () if action_location is None else (action_location,)
+        actions: dict[str, Any] = super().get_actions(request, *where)
         if getattr(request, "original_user", None):
             return actions
-        for name in get_login_types():
-            description = gettext("Switch to this user ({})").format(name)
-            actions[f"switch_user_{name}"] = (
-                _switch_action(name),
-                f"switch_user_{name}",
-                description,
-            )
-        return actions
+        switches = {action.__name__: action for action in map(_switch_action, get_login_types())}
+        found = {name: self.get_action(action, *where) for name, action in switches.items()}
+        return {**actions, **{name: action for name, action in found.items() if action}}
 
 
 def _switch_action(login_type: str) -> Callable[..., HttpResponse | None]:
@@ -59,4 +56,8 @@ def _switch_action(login_type: str) -> Callable[..., HttpResponse | None]:
             return HttpResponseRedirect(reverse("admin:index"))
         return HttpResponseRedirect(resolve_url(settings.LOGIN_REDIRECT_URL))
 
+    switch.__name__ = f"switch_user_{login_type}"
+    switch.short_description = gettext(  # type: ignore[attr-defined]
+        "Switch to this user ({})"
+    ).format(login_type)
     return switch
