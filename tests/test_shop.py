@@ -160,3 +160,18 @@ def test_port_in_use_is_explained(settings: Any) -> None:
         port = taken.getsockname()[1]
         with pytest.raises(CommandError, match=f"{port}"):
             demo(f"--port={port}")
+
+
+# Switching user in the backend
+
+
+def test_admin_tells_of_a_switch_and_offers_the_way_back(
+    client: Client, superuser: Any, editor: Any
+) -> None:
+    client.force_login(superuser, login_type="BE")
+    action = {"action": "switch_user_BE", "_selected_action": editor.pk}
+    page = client.post("/admin/auth/user/", action, follow=True).content.decode()
+    assert "You work as <strong>editor</strong>. You are admin." in page
+    client.post("/usersessions/exit-switch-user/", {"login_type": "BE"})
+    assert "You work as" not in client.get("/admin/").content.decode()
+    assert client.get_session("BE").user_session.user_id == superuser.pk
