@@ -14,6 +14,8 @@ from usersessions.test import Client
 
 from .factories import NOW, UserFactory
 
+pytest.register_assert_rewrite("tests.contract")
+
 
 class Clock:
     """Says what time it is until a test moves it."""

@@ -733,3 +733,27 @@ def test_switch_actions_leave_djangos(admin: Client) -> None:
     choices = admin.get(reverse(USERS)).context["action_form"].fields["action"].choices
     assert "delete_selected" in [value for value, _ in choices]
     assert User.objects.count() == 1
+
+
+def test_staff_end_sessions_of_those_login_types_only_that_they_may_end(
+    staff: Callable[..., Client], superuser: Any
+) -> None:
+    """Attack: end the superuser's backend session with a right to frontend sessions alone."""
+    client = staff("delete_frontendsession")
+    backend_session = BackendSessionFactory(ses_userid=superuser.pk)
+    picked = FrontendSessionFactory(ses_userid=superuser.pk)
+    assert run(client, "end_all_sessions_of_users", picked) == ["1 session was ended."]
+    assert BackendSession.objects.filter(pk=backend_session.pk).exists()
+
+
+def test_search_that_finds_very_many_users_says_so(
+    admin: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("usersessions.admin.sessions.MAX_USERS_FOUND", 2)
+    for user in UserFactory.create_batch(3):
+        FrontendSessionFactory(ses_userid=user.pk)
+    response = admin.get(list_url() + "?q=user")
+    assert len(rows_of(response)) == 2
+    assert [str(message) for message in response.context["messages"]] == [
+        "More than 2 users match; not all of their sessions are shown."
+    ]

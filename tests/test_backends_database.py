@@ -133,6 +133,10 @@ DATA = a_record()["ses_data"]
         ),
         pytest.param(lambda b: b.remove(IDENTIFIER), ["DELETE"], id="remove"),
         pytest.param(
+            lambda b: b.remove(IDENTIFIER, expected_data=DATA), ["DELETE"], id="remove-expecting"
+        ),
+        pytest.param(lambda b: b.remove(NEW_IDENTIFIER), ["DELETE"], id="vain-remove"),
+        pytest.param(
             lambda b: b.remove_by_ses_id([b.hash(IDENTIFIER), "0" * 64]),
             ["DELETE"],
             id="remove-by-ses-id",
@@ -363,6 +367,7 @@ def test_sessions_are_read_where_they_are_written(tmp_path: Path, settings: Any)
     with second_database(tmp_path / "second.sqlite3"):
         backend = DatabaseSessionBackend("FE", {"model": "django_usersessions.FrontendSession"})
         backend.set(IDENTIFIER, a_record(ses_userid=ALICE))
+        assert FrontendSession.objects.using("second").count() == 1
         assert backend.get(IDENTIFIER)["ses_userid"] == ALICE
         assert len(list(backend.get_by_user(ALICE))) == len(list(backend.get_all())) == 1
         assert backend.count_garbage(100, now=NOW + 101) == 1

@@ -15,6 +15,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 
+from usersessions import SessionManager
 from usersessions.models import BackendSession, FrontendSession
 
 from .contract import second_database
@@ -186,7 +187,10 @@ def test_database_means_nothing_to_a_storage_that_has_none(settings: Any) -> Non
     settings.USERSESSIONS = {
         "FE": {"BACKEND": "tests.test_backends_base.DictBackend", "OPTIONS": {}}
     }
-    assert collect("--login-type=FE", "--database=default") == "FE: 0 expired sessions deleted.\n"
+    backend = SessionManager.get_session_backend("FE")
+    backend.set("0" * 32, {"ses_userid": 7, "ses_tstamp": 0})
+    assert collect("--login-type=FE", "--database=default") == "FE: 1 expired sessions deleted.\n"
+    assert list(backend.get_all()) == []
 
 
 # Wrong input

@@ -965,14 +965,14 @@ def test_update_never_mixes_the_data_of_two_users(
 
 
 @contextmanager
-def a_busy_neighbour() -> Iterator[list[int]]:
-    """Let another request store data before each of our UPDATEs."""
+def a_busy_neighbour(kind: str, key: str) -> Iterator[list[int]]:
+    """Let another request change a key before each of our statements of this kind."""
     stored: list[int] = []
 
     def interrupt(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-        if sql.startswith("UPDATE"):
+        if sql.startswith(kind):
             stored.append(len(stored) + 1)
-            data = json.dumps({"theirs": len(stored)}).encode()
+            data = json.dumps({key: len(stored)}).encode()
             execute("UPDATE fe_sessions SET ses_data = %s", [data], False, context)
         return execute(sql, params, many, context)
 
@@ -984,10 +984,70 @@ def test_update_gives_up_when_others_store_all_the_time(
     manager: UserSessionManager, alices: UserSession
 ) -> None:
     alices.set("basket", [1, 2])
-    with a_busy_neighbour() as stored, pytest.raises(SessionChanged):
+    with a_busy_neighbour("UPDATE", "theirs") as stored, pytest.raises(SessionChanged):
         manager.update_session(alices)
     assert len(stored) == 20
     assert reread(manager, alices).data == {"theirs": 20}
+
+
+# remove_emptied_session()
+
+
+def test_emptied_session_is_removed(
+    manager: UserSessionManager, visitor: UserSession, session_queries: SessionQueries
+) -> None:
+    visitor.override_data({})
+    with session_queries:
+        assert manager.remove_emptied_session(visitor) is True
+    assert session_queries.kinds == ["DELETE"]
+    assert not FrontendSession.objects.exists()
+
+
+def test_emptied_session_that_has_ended_is_gone_as_well(
+    manager: UserSessionManager, visitor: UserSession
+) -> None:
+    manager.remove_session(visitor)
+    visitor.override_data({})
+    assert manager.remove_emptied_session(visitor) is True
+
+
+def test_emptied_session_stays_with_what_another_request_put_in(
+    manager: UserSessionManager, visitor: UserSession, session_queries: SessionQueries
+) -> None:
+    """One tab empties the basket while another one fills the wish list."""
+    theirs = reread(manager, visitor)
+    theirs.set("wishes", [2])
+    manager.update_session(theirs)
+    visitor.override_data({})
+    with session_queries:
+        assert manager.remove_emptied_session(visitor) is False
+    assert session_queries.kinds == ["DELETE", "SELECT"]
+    assert visitor.data == {"wishes": [2]}
+    manager.update_session(visitor)
+    assert reread(manager, visitor).data == {"wishes": [2]}
+
+
+def test_session_that_two_requests_emptied_is_removed(
+    manager: UserSessionManager, visitor: UserSession, session_queries: SessionQueries
+) -> None:
+    theirs = reread(manager, visitor)
+    theirs.override_data({})
+    manager.update_session(theirs)
+    visitor.override_data({})
+    with session_queries:
+        assert manager.remove_emptied_session(visitor) is True
+    assert session_queries.kinds == ["DELETE", "SELECT", "DELETE"]
+    assert not FrontendSession.objects.exists()
+
+
+def test_emptied_session_stays_when_others_store_all_the_time(
+    manager: UserSessionManager, visitor: UserSession
+) -> None:
+    visitor.override_data({})
+    with a_busy_neighbour("DELETE", "basket") as stored:
+        assert manager.remove_emptied_session(visitor) is False
+    assert len(stored) == 20
+    assert reread(manager, visitor).data == {"basket": 20}
 
 
 # MAX_DATA_SIZE
@@ -1119,6 +1179,20 @@ def test_session_with_an_expiry_of_its_own_is_not_touched(
     assert session_queries.kinds == kinds
 
 
+def test_session_whose_expiry_was_set_by_other_software_is_not_touched(
+    manager: UserSessionManager,
+    visitor: UserSession,
+    clock: Clock,
+    session_queries: SessionQueries,
+) -> None:
+    FrontendSession.objects.update(ses_data=b'{"_session_expiry":300}')
+    session = reread(manager, visitor)
+    clock.forward(62)
+    with session_queries:
+        manager.update_session_timestamp(session)
+    assert session_queries.kinds == []
+
+
 # collect_garbage()
 
 
@@ -1214,3 +1288,30 @@ def test_collection_leaves_every_session_that_can_still_be_used(
     clock.forward(900_000)
     assert manager.collect_garbage(100) == 0
     assert manager.get_usable_session(long.identifier) is not None
+
+
+def test_object_from_before_the_fixation_overwrites_nothing(manager: UserSessionManager) -> None:
+    session = manager.create_anonymous_session()
+    session.set("mine", 1)
+    manager.fixate_anonymous_session(session)
+    other = manager.create_session_from_storage(session.identifier)
+    other.set("theirs", 2)
+    manager.update_session(other)
+    session.set("mine", 3)
+    assert manager.update_session(session).data == {"mine": 3, "theirs": 2}
+
+
+def test_login_that_cannot_be_merged_leaves_the_old_entry_alone(
+    manager: UserSessionManager, alice: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attack: have the entry under a planted identifier outlive the login by writing to it."""
+    session = manager.create_anonymous_session()
+    session.set("x", 1)
+    session = manager.fixate_anonymous_session(session)
+    monkeypatch.setattr("usersessions.session_writer.MERGE_ATTEMPTS", 1)
+    late = manager.create_session_from_storage(session.identifier)
+    session.set("x", 2)
+    manager.update_session(session)
+    with pytest.raises(SessionChanged):
+        manager.elevate_to_fixated_user_session(late, alice.pk)
+    assert [record["ses_userid"] for record in manager.backend.get_all()] == [0]

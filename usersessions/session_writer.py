@@ -86,6 +86,8 @@ class SessionWriter:
             return self.update(session)
         try:
             return self._write_merged(session, self._renew)
+        except SessionChanged:
+            raise  # it is there, under its old identifier: nothing to store anew
         except SessionNotUpdated:
             if session.stored.user_id is None and has_origin(session):
                 return self._write_login(session)

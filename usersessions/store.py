@@ -217,7 +217,7 @@ class SessionStore(SessionBase):
             return self.create()
         self._bind_user()
         session = self.user_session
-        depth = self.manager.backend.transaction_depth
+        depth, stored_before = self.manager.backend.transaction_depth, session.stored
         try:
             self._loaded = self.manager.store(session)
         except SessionNotCreated as exc:
@@ -225,7 +225,7 @@ class SessionStore(SessionBase):
         except SessionNotUpdated as exc:
             raise UpdateError from exc
         if self._unsure is None and depth:
-            self._unsure = depth, session.stored
+            self._unsure = depth, stored_before
         self.was_saved = True
         self._is_created = self._is_created or must_create
         self._modified = False

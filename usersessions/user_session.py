@@ -315,6 +315,8 @@ class UserSession:
         session.last_updated = session.stored.timestamp
         session.ip_lock = record.get("ses_iplock", self.ip_lock)
         session._data_was_updated = self._data_was_updated and "ses_data" not in record
+        # For callers who go on with this object: they must not overwrite what others store.
+        self.stored = session.stored
         return session
 
     def merge(self, record: SessionRecord) -> None:

@@ -18,6 +18,7 @@ from django.utils.timezone import localtime
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
+from ..backends.base import SessionBackend
 from ..backends.database import DatabaseSessionBackend
 from ..conf import get_login_types
 from ..masking import mask_credentials
@@ -34,14 +35,11 @@ if TYPE_CHECKING:
 else:
     SessionModelAdmin = admin.ModelAdmin
 
-#: How many sessions one DELETE of the action takes.
-CHUNK = 500
-
 #: What a column shows where there is nothing to show, as the admin's own.
 NOTHING = "-"
 
 #: How many users a search by name takes into account.
-MAX_USERS_FOUND = 1000
+MAX_USERS_FOUND = 500
 
 
 class SessionChangeList(ChangeList):
@@ -86,7 +84,7 @@ class UserSessionAdmin(SessionModelAdmin):
 
     def has_end_permission(self, request: HttpRequest) -> bool:
         """Return whether the user may end sessions: they need the model's delete permission."""
-        return request.user.has_perm(f"{self.opts.app_label}.delete_{self.opts.model_name}")
+        return _may_end(request.user, self.model)
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return super().has_view_permission(request, obj) or self.has_end_permission(request)
@@ -99,8 +97,12 @@ class UserSessionAdmin(SessionModelAdmin):
         users = get_user_model()
         found = users._default_manager.filter(
             **{f"{users.USERNAME_FIELD}__icontains": search_term}
-        ).values_list("pk", flat=True)[:MAX_USERS_FOUND]
-        return queryset.filter(ses_userid__in=list(found)), False
+        ).values_list("pk", flat=True)[: MAX_USERS_FOUND + 1]
+        user_ids = list(found)
+        if len(user_ids) > MAX_USERS_FOUND:
+            text = gettext("More than %d users match; not all of their sessions are shown.")
+            self.message_user(request, text % MAX_USERS_FOUND, messages.WARNING)
+        return queryset.filter(ses_userid__in=user_ids[:MAX_USERS_FOUND]), False
 
     @property
     def can_be_permanent(self) -> bool:
@@ -175,20 +177,19 @@ class UserSessionAdmin(SessionModelAdmin):
     def end_selected_sessions(
         self, request: HttpRequest, queryset: QuerySet[AbstractUserSession]
     ) -> None:
-        ended = 0
-        for ses_ids in _chunks(queryset.order_by().values_list("ses_id", flat=True)):
-            ended += self._backend.remove_by_ses_id(ses_ids)
-        self._tell(request, ended)
+        ses_ids = list(queryset.order_by().values_list("ses_id", flat=True))
+        self._tell(request, self._backend.remove_by_ses_id(ses_ids))
 
     @admin.action(description=_("End all sessions of these users"), permissions=["end"])
     def end_all_sessions_of_users(
         self, request: HttpRequest, queryset: QuerySet[AbstractUserSession]
     ) -> None:
+        """End them in every login type whose sessions the person may end."""
         user_ids = queryset.filter(ses_userid__gt=0).order_by().values_list("ses_userid", flat=True)
         ended = 0
-        for user_id in set(user_ids):
-            for name in get_login_types():
-                ended += SessionManager.get_session_backend(name).remove_by_user(user_id)
+        for backend in _backends_that_may_be_ended_in(request.user):
+            for user_id in set(user_ids):
+                ended += backend.remove_by_user(user_id)
         self._tell(request, ended)
 
     @property
@@ -214,7 +215,15 @@ def _as_date(timestamp: int) -> str:
     return date_format(localtime(moment), "DATETIME_FORMAT")
 
 
-def _chunks(ses_ids: Any) -> Iterator[list[str]]:
-    rows = list(ses_ids)
-    for start in range(0, len(rows), CHUNK):
-        yield rows[start : start + CHUNK]
+def _may_end(user: Any, model: type[AbstractUserSession]) -> bool:
+    return bool(user.has_perm(f"{model._meta.app_label}.delete_{model._meta.model_name}"))
+
+
+def _backends_that_may_be_ended_in(user: Any) -> Iterator[SessionBackend]:
+    for name in get_login_types():
+        backend = SessionManager.get_session_backend(name)
+        if isinstance(backend, DatabaseSessionBackend):
+            if _may_end(user, backend.model):
+                yield backend
+        elif user.is_superuser:
+            yield backend

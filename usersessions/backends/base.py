@@ -186,8 +186,12 @@ class SessionBackend(ABC):
         return False
 
     def remove_by_ses_id(self, ses_ids: Sequence[str]) -> int:
-        """Delete the sessions with these hashes, as an administrator picks them from a list."""
-        return self._delete(ses_ids, {}) if ses_ids else 0
+        """Delete the sessions with these hashes; return how many there were.
+
+        For administrators, who pick sessions from a list. Costs one query for each batch of 500.
+        """
+        batches = range(0, len(ses_ids), BATCH_SIZE)
+        return sum(self._delete(ses_ids[start : start + BATCH_SIZE], {}) for start in batches)
 
     @abstractmethod
     def get_all(self) -> Iterator[SessionRecord]:

@@ -1,0 +1,447 @@
+"""System checks: what they refuse, with which words, and which way out they show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.core import checks
+from django.core.checks import registry
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
+from django.db import models
+from django.test.utils import isolate_apps
+
+from usersessions import checks as our_checks
+from usersessions.checks import (
+    check_cookies,
+    check_deployment,
+    check_middleware,
+    check_settings,
+    check_user_model,
+)
+from usersessions.middleware import UserSessionMiddleware
+
+DATABASE = "usersessions.backends.database.DatabaseSessionBackend"
+OURS = "usersessions.middleware.UserSessionMiddleware"
+DJANGOS = "django.contrib.sessions.middleware.SessionMiddleware"
+LOCALE = "django.middleware.locale.LocaleMiddleware"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(settings: Any) -> None:
+    settings.USERSESSIONS = {}
+
+
+def error(number: str, message: str, hint: str) -> checks.Error:
+    return checks.Error(message, hint=hint, id=f"usersessions.{number}")
+
+
+def warning(number: str, message: str, hint: str) -> checks.Warning:
+    return checks.Warning(message, hint=hint, id=f"usersessions.{number}")
+
+
+# All of them together
+
+
+@pytest.mark.parametrize(
+    "check", [check_settings, check_middleware, check_user_model, check_cookies]
+)
+def test_right_settings_pass(check: Any) -> None:
+    assert check(None) == []
+
+
+@pytest.mark.parametrize(
+    "check", [check_settings, check_middleware, check_user_model, check_cookies]
+)
+def test_check_runs_with_every_command(check: Any) -> None:
+    assert check in registry.registry.get_checks()
+
+
+def test_warnings_on_deployment_are_for_deployment_only() -> None:
+    assert check_deployment not in registry.registry.get_checks()
+    assert check_deployment in registry.registry.get_checks(include_deployment_checks=True)
+
+
+@pytest.mark.parametrize("check", [check_cookies, check_deployment])
+def test_what_concerns_security_has_its_tag(check: Any) -> None:
+    assert checks.Tags.security in check.tags
+
+
+@pytest.mark.parametrize(
+    ("login_types", "report"),
+    [
+        pytest.param(
+            {"FE": {"LOCK_IP": 5}},
+            '(usersessions.E003) USERSESSIONS["FE"]["LOCK_IP"] must be an integer from 0 to 4, '
+            "not 5.\n\tHINT: The default is 0.",
+            id="wrong-value",
+        ),
+        pytest.param(
+            {"FE": {"COOKIE_AGE": 5}},
+            '(usersessions.E002) USERSESSIONS["FE"]["COOKIE_AGE"] is not a setting of '
+            "usersessions.\n\tHINT: Remove it, or use one of: ANONYMOUS_LIFETIME, BACKEND, "
+            "CLIENT_IP, COOKIE_ALLOW_SCOPELESS, COOKIE_DOMAIN, COOKIE_FORMAT, COOKIE_NAME, "
+            "COOKIE_PATH, COOKIE_SAMESITE, COOKIE_SECURE, GC_PROBABILITY, LIFETIME, LOCK_IP, "
+            "LOCK_IPV6, MAX_DATA_SIZE, MAX_LIFETIME, MAX_SESSIONS_PER_USER, OPTIONS, "
+            "PERMANENT_LOGIN, SERIALIZER, SWITCH_PERMISSION, TIMEOUT, URL_PREFIXES.",
+            id="unknown-key",
+        ),
+        pytest.param(
+            {"BE": {"COOKIE_NAME": "sid"}, "FE": {"COOKIE_NAME": "sid"}},
+            '(usersessions.E005) USERSESSIONS["FE"]["COOKIE_NAME"] is \'sid\', which is also the '
+            'cookie of "BE".\n\tHINT: Give each login type a cookie name of its own.',
+            id="equal-cookie-names",
+        ),
+        pytest.param(
+            {"SHOP": {}},
+            '(usersessions.E004) USERSESSIONS["SHOP"]["BACKEND"] is missing.\n\tHINT: A login type '
+            f'of your own names its storage, for example "BACKEND": "{DATABASE}", '
+            '"OPTIONS": {"model": "shop.ShopSession"}.',
+            id="no-backend",
+        ),
+        pytest.param(
+            [],
+            "(usersessions.E001) USERSESSIONS must be a dict with a key per login type, not list."
+            '\n\tHINT: For example USERSESSIONS = {"FE": {"TIMEOUT": 6000}}.',
+            id="no-dict",
+        ),
+    ],
+)
+def test_command_fails_with_message_and_hint(settings: Any, login_types: Any, report: str) -> None:
+    settings.USERSESSIONS = login_types
+    with pytest.raises(SystemCheckError) as caught:
+        call_command("check")
+    assert f"ERRORS:\n?: {report}\n" in str(caught.value)
+
+
+# USERSESSIONS
+
+
+def test_errors_of_the_settings_are_reported(settings: Any) -> None:
+    settings.USERSESSIONS = {"FE": {"LOCK_IP": 5}, "BE": {"TIMEOUT": -1}}
+    assert check_settings(None) == [
+        error(
+            "E003",
+            'USERSESSIONS["FE"]["LOCK_IP"] must be an integer from 0 to 4, not 5.',
+            "The default is 0.",
+        ),
+        error(
+            "E003",
+            'USERSESSIONS["BE"]["TIMEOUT"] must be an integer of at least 0 (seconds), not -1.',
+            "The default is 28800.",
+        ),
+    ]
+
+
+def test_wrong_options_of_a_backend_are_reported(settings: Any) -> None:
+    settings.USERSESSIONS = {
+        "BE": {"OPTIONS": {"model": "no.Such"}},
+        "FE": {"OPTIONS": {"model": "django_usersessions.FrontendSession", "table": "x"}},
+    }
+    hint = "Correct the backend's OPTIONS."
+    assert check_settings(None) == [
+        error(
+            "E007",
+            'USERSESSIONS["BE"]["OPTIONS"]["model"] must be the label of an installed model, for '
+            "example \"django_usersessions.FrontendSession\", not 'no.Such'.",
+            hint,
+        ),
+        error(
+            "E007",
+            'USERSESSIONS["FE"]["OPTIONS"] has the unknown option "table"; known: "model", '
+            '"using".',
+            hint,
+        ),
+    ]
+
+
+def test_login_types_that_share_a_table_are_refused(settings: Any) -> None:
+    """Each would collect the other's sessions as garbage by its own timeouts."""
+    settings.USERSESSIONS = {
+        "SHOP": {"BACKEND": DATABASE, "OPTIONS": {"model": "django_usersessions.FrontendSession"}}
+    }
+    assert check_settings(None) == [
+        error(
+            "E008",
+            'USERSESSIONS["FE"] keeps its sessions in the table \'fe_sessions\', which "SHOP" uses '
+            "already.",
+            "Give each login type a table of its own, from AbstractUserSession.",
+        )
+    ]
+
+
+def test_storages_that_are_no_tables_share_none(settings: Any) -> None:
+    dicts = {"BACKEND": "tests.test_backends_base.DictBackend"}
+    settings.USERSESSIONS = {"ONE": dicts, "TWO": dicts}
+    assert check_settings(None) == []
+
+
+# MIDDLEWARE and SESSION_ENGINE
+
+
+class CustomMiddleware(UserSessionMiddleware):
+    """A site's own kind of ours."""
+
+
+def function_middleware(get_response: Any) -> None:
+    """Stands in MIDDLEWARE only."""
+
+
+@pytest.mark.parametrize(
+    "middleware",
+    [
+        pytest.param([OURS, LOCALE], id="ours"),
+        pytest.param(["tests.test_checks.CustomMiddleware"], id="a-kind-of-ours"),
+        pytest.param(["tests.test_checks.function_middleware", OURS], id="beside-a-function"),
+    ],
+)
+def test_middleware_of_ours_passes(settings: Any, middleware: list[str]) -> None:
+    settings.MIDDLEWARE = middleware
+    assert check_middleware(None) == []
+
+
+@pytest.mark.parametrize(
+    "middleware",
+    [
+        pytest.param([], id="none"),
+        pytest.param([DJANGOS, LOCALE], id="djangos"),
+        pytest.param(["tests.test_checks.function_middleware"], id="a-function"),
+        pytest.param(["no.such.Middleware"], id="not-importable"),
+    ],
+)
+def test_missing_middleware_is_reported(settings: Any, middleware: list[str]) -> None:
+    settings.MIDDLEWARE = middleware
+    assert check_middleware(None) == [
+        error(
+            "E010",
+            "MIDDLEWARE lacks 'usersessions.middleware.UserSessionMiddleware'.",
+            "Put it in the place of 'django.contrib.sessions.middleware.SessionMiddleware'.",
+        )
+    ]
+
+
+@pytest.mark.parametrize("middleware", [[OURS, DJANGOS], [DJANGOS, OURS]], ids=["after", "before"])
+def test_djangos_middleware_beside_ours_is_reported(settings: Any, middleware: list[str]) -> None:
+    settings.MIDDLEWARE = middleware
+    assert check_middleware(None) == [
+        error(
+            "E011",
+            "MIDDLEWARE has both 'django.contrib.sessions.middleware.SessionMiddleware' and "
+            "'usersessions.middleware.UserSessionMiddleware'.",
+            "Remove 'django.contrib.sessions.middleware.SessionMiddleware'.",
+        )
+    ]
+
+
+def test_other_session_engine_is_reported(settings: Any) -> None:
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.db"
+    assert check_middleware(None) == [
+        error(
+            "E012",
+            'SESSION_ENGINE must be "usersessions.store", not '
+            "'django.contrib.sessions.backends.db'.",
+            'Set SESSION_ENGINE = "usersessions.store": Django\'s test client and clearsessions '
+            "go by it.",
+        )
+    ]
+
+
+def test_all_that_is_wrong_with_the_installation_is_reported(settings: Any) -> None:
+    settings.MIDDLEWARE = [DJANGOS]
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.db"
+    found = [message.id for message in check_middleware(None)]
+    assert found == ["usersessions.E010", "usersessions.E012"]
+
+
+# The user model
+
+
+@pytest.fixture
+def registered_apart() -> Iterator[None]:
+    """Keep the models of a test out of the site."""
+    with isolate_apps("tests"):
+        yield
+
+
+def person_with(key: Any) -> type[models.Model]:
+    """Return a user model with this primary key."""
+
+    class Person(models.Model):  # noqa: DJ008 - there are none to show
+        id = key
+
+        class Meta:
+            app_label = "tests"
+
+    return Person
+
+
+@pytest.mark.usefixtures("registered_apart")
+@pytest.mark.parametrize(
+    "key",
+    [
+        models.AutoField,
+        models.BigAutoField,
+        models.SmallAutoField,
+        models.IntegerField,
+        models.PositiveBigIntegerField,
+    ],
+)
+def test_user_model_with_an_integer_key_passes(monkeypatch: pytest.MonkeyPatch, key: Any) -> None:
+    person = person_with(key(primary_key=True))
+    monkeypatch.setattr(our_checks, "get_user_model", lambda: person)
+    assert check_user_model(None) == []
+
+
+@pytest.mark.usefixtures("registered_apart")
+def test_child_of_a_user_model_with_an_integer_key_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Django's multi-table inheritance: the key is a link to the parent's integer."""
+
+    class Customer(person_with(models.BigAutoField(primary_key=True))):  # type: ignore[misc]
+        class Meta:
+            app_label = "tests"
+
+    monkeypatch.setattr(our_checks, "get_user_model", lambda: Customer)
+    assert check_user_model(None) == []
+
+
+@pytest.mark.usefixtures("registered_apart")
+@pytest.mark.parametrize(
+    "key", [models.UUIDField(primary_key=True), models.CharField(primary_key=True, max_length=9)]
+)
+def test_user_model_with_another_key_is_reported(monkeypatch: pytest.MonkeyPatch, key: Any) -> None:
+    person = person_with(key)
+    monkeypatch.setattr(our_checks, "get_user_model", lambda: person)
+    kind = type(key).__name__
+    assert check_user_model(None) == [
+        error(
+            "E013",
+            f"The primary key of AUTH_USER_MODEL (auth.User) is a {kind}; sessions are bound to "
+            "users by an integer key.",
+            f"Give the user model a BigAutoField as primary key, and keep the {kind} as a unique "
+            "field beside it.",
+        )
+    ]
+
+
+# Cookies that browsers refuse
+
+
+@pytest.mark.parametrize(
+    ("samesite", "is_secure", "passes"),
+    [
+        ("None", False, False),
+        ("None", True, True),
+        ("Lax", False, True),
+        ("Lax", True, True),
+        ("Strict", False, True),
+        ("Strict", True, True),
+    ],
+)
+def test_cookie_for_all_sites_has_to_be_secure(
+    settings: Any, samesite: str, is_secure: bool, passes: bool
+) -> None:
+    settings.USERSESSIONS = {"FE": {"COOKIE_SAMESITE": samesite, "COOKIE_SECURE": is_secure}}
+    refused = error(
+        "E014",
+        'USERSESSIONS["FE"]["COOKIE_SAMESITE"] is "None" without COOKIE_SECURE.',
+        "Set COOKIE_SECURE to True: browsers refuse the cookie otherwise.",
+    )
+    assert check_cookies(None) == ([] if passes else [refused])
+
+
+SECURE = {"COOKIE_SECURE": True}
+
+
+@pytest.mark.parametrize(
+    "cookie",
+    [
+        pytest.param({"COOKIE_NAME": "__Host-sid", **SECURE}, id="host"),
+        pytest.param({"COOKIE_NAME": "__Secure-sid", **SECURE}, id="secure"),
+        pytest.param(
+            {
+                "COOKIE_NAME": "__Secure-sid",
+                "COOKIE_DOMAIN": "example.org",
+                "COOKIE_PATH": "/shop/",
+                **SECURE,
+            },
+            id="secure-with-domain-and-path",
+        ),
+        pytest.param({"COOKIE_NAME": "host-sid", "COOKIE_DOMAIN": "x.example"}, id="no-prefix"),
+        pytest.param({"COOKIE_NAME": "x__Host-sid"}, id="prefix-inside"),
+    ],
+)
+def test_cookie_that_keeps_the_rule_of_its_prefix_passes(
+    settings: Any, cookie: dict[str, Any]
+) -> None:
+    settings.USERSESSIONS = {"FE": cookie}
+    assert check_cookies(None) == []
+
+
+@pytest.mark.parametrize(
+    ("cookie", "problem"),
+    [
+        pytest.param({"COOKIE_NAME": "__Host-sid"}, "COOKIE_SECURE is not True", id="host"),
+        pytest.param({"COOKIE_NAME": "__Secure-sid"}, "COOKIE_SECURE is not True", id="secure"),
+        pytest.param({"COOKIE_NAME": "__hOST-sid"}, "COOKIE_SECURE is not True", id="any-case"),
+        pytest.param(
+            {"COOKIE_NAME": "__Host-sid", "COOKIE_DOMAIN": "example.org", **SECURE},
+            "COOKIE_DOMAIN is set",
+            id="host-with-domain",
+        ),
+        pytest.param(
+            {"COOKIE_NAME": "__Host-sid", "COOKIE_PATH": "/shop/", **SECURE},
+            'COOKIE_PATH is not "/"',
+            id="host-with-path",
+        ),
+    ],
+)
+def test_cookie_that_breaks_the_rule_of_its_prefix_is_reported(
+    settings: Any, cookie: dict[str, Any], problem: str
+) -> None:
+    settings.USERSESSIONS = {"FE": cookie}
+    assert check_cookies(None) == [
+        error(
+            "E015",
+            f'USERSESSIONS["FE"]["COOKIE_NAME"] is {cookie["COOKIE_NAME"]!r}, but {problem}.',
+            "Follow the prefix's rule or drop the prefix: browsers refuse the cookie otherwise.",
+        )
+    ]
+
+
+# Deployment
+
+
+def insecure(name: str) -> checks.Warning:
+    return warning(
+        "W001",
+        f'USERSESSIONS["{name}"]["COOKIE_SECURE"] is not True.',
+        "Set it to True, so that the session cookie never travels unencrypted.",
+    )
+
+
+def test_deployment_with_cookies_that_travel_unencrypted_is_warned() -> None:
+    assert check_deployment(None) == [insecure("BE"), insecure("FE")]
+
+
+def test_deployment_with_secure_cookies_passes(settings: Any) -> None:
+    settings.USERSESSIONS = {"BE": SECURE, "FE": SECURE}
+    assert check_deployment(None) == []
+
+
+def test_deployment_with_unsigned_cookies_is_warned(settings: Any) -> None:
+    settings.USERSESSIONS = {"BE": SECURE, "FE": {**SECURE, "COOKIE_FORMAT": "identifier"}}
+    assert check_deployment(None) == [
+        warning(
+            "W002",
+            'USERSESSIONS["FE"]["COOKIE_FORMAT"] is "identifier": the cookie is not signed.',
+            'Use "token"; "identifier" is meant for tests.',
+        )
+    ]
+
+
+@pytest.mark.parametrize("check", [check_cookies, check_deployment])
+def test_cookies_are_not_judged_by_settings_that_are_wrong(settings: Any, check: Any) -> None:
+    settings.USERSESSIONS = {"FE": {"COOKIE_SAMESITE": "None"}, "BE": {"TIMEOUT": -1}}
+    assert check(None) == []
