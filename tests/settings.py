@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -14,4 +16,6 @@ MIDDLEWARE = [path for path in MIDDLEWARE if not path.endswith("LocaleMiddleware
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 # A file: threads cannot share a database in memory without waiting for each other's locks.
-DATABASES["default"]["TEST"] = {"NAME": Path(tempfile.mkdtemp()) / "test.sqlite3"}
+DIRECTORY = Path(tempfile.mkdtemp())
+atexit.register(shutil.rmtree, DIRECTORY, ignore_errors=True)
+DATABASES["default"]["TEST"] = {"NAME": DIRECTORY / "test.sqlite3"}

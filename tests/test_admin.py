@@ -6,6 +6,7 @@ import html
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,11 +15,12 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from usersessions import UserSession, UserSessionManager
+from usersessions import SessionManager, UserSession, UserSessionManager
 from usersessions.models import BackendSession, FrontendSession
 from usersessions.test import Client
 
 from .conftest import SessionQueries
+from .contract import second_database
 from .factories import NOW, BackendSessionFactory, FrontendSessionFactory, UserFactory
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.urls_admin")]
@@ -757,3 +759,47 @@ def test_search_that_finds_very_many_users_says_so(
     assert [str(message) for message in response.context["messages"]] == [
         "More than 2 users match; not all of their sessions are shown."
     ]
+
+
+def test_time_that_no_calendar_knows_is_not_shown(admin: Client) -> None:
+    FrontendSessionFactory(ses_tstamp=10**15)
+    (row,) = rows_of(admin.get(list_url()))
+    assert (row["updated_at"], row["expires_at"]) == ("-", "-")
+
+
+def test_superuser_ends_a_users_sessions_in_storages_without_a_table_too(
+    admin: Client, alice: Any, settings: Any
+) -> None:
+    settings.USERSESSIONS = {
+        "SHOP": {"BACKEND": "tests.test_backends_base.DictBackend", "URL_PREFIXES": ["/shop/"]}
+    }
+    backend = SessionManager.get_session_backend("SHOP")
+    backend.set("0" * 32, {"ses_userid": alice.pk, "ses_data": b"{}"})
+    picked = FrontendSessionFactory(ses_userid=alice.pk)
+    assert run(admin, "end_all_sessions_of_users", picked) == ["2 sessions were ended."]
+    assert list(backend.get_all()) == []
+
+
+def test_staff_do_not_end_sessions_in_storages_without_a_table(
+    staff: Callable[..., Client], alice: Any, settings: Any
+) -> None:
+    client = staff("delete_frontendsession")
+    settings.USERSESSIONS = {
+        "SHOP": {"BACKEND": "tests.test_backends_base.DictBackend", "URL_PREFIXES": ["/shop/"]}
+    }
+    backend = SessionManager.get_session_backend("SHOP")
+    backend.set("0" * 32, {"ses_userid": alice.pk, "ses_data": b"{}"})
+    picked = FrontendSessionFactory(ses_userid=alice.pk)
+    assert run(client, "end_all_sessions_of_users", picked) == ["1 session was ended."]
+    assert len(list(backend.get_all())) == 1
+
+
+def test_sessions_on_a_database_of_their_own_are_listed(
+    admin: Client, settings: Any, tmp_path: Path
+) -> None:
+    with second_database(tmp_path / "sessions.sqlite3") as alias:
+        settings.USERSESSIONS = {
+            "FE": {"OPTIONS": {"model": "django_usersessions.FrontendSession", "using": alias}}
+        }
+        SessionManager.get_session_backend("FE").set("0" * 32, {"ses_data": b"{}"})
+        assert len(rows_of(admin.get(list_url()))) == 1

@@ -8,11 +8,13 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.contrib import auth
 from django.http import HttpRequest, HttpResponse
-from django.test import AsyncRequestFactory
+from django.test import AsyncRequestFactory, RequestFactory
 
+from usersessions.auth import switch_user
 from usersessions.current_request import get_current_request
 from usersessions.middleware import UserSessionMiddleware
 from usersessions.models import FrontendSession
+from usersessions.store import SessionStore
 
 from .conftest import SessionQueries
 
@@ -85,3 +87,16 @@ def test_login_and_logout_in_async_views(alice: Any, session_queries: SessionQue
     assert serve(who, before).content == b"''"
     assert cookies_of(serve(auth.alogout, after)) == {"fe_sessionid": ""}
     assert FrontendSession.objects.count() == 0
+
+
+def test_original_user_can_be_awaited(alice: Any, superuser: Any) -> None:
+    async def who(request: Any) -> str:
+        return str(await request.aoriginal_user())
+
+    store = SessionStore()
+    request = RequestFactory().get("/")
+    request.session, request.user = store, superuser
+    switch_user(request, alice)
+    store.save()
+    scope = store.login_type.cookie_scope(request)
+    assert serve(who, {"fe_sessionid": store.user_session.get_jwt(scope)}).content == b"'admin'"

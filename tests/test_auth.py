@@ -225,3 +225,43 @@ def test_other_users_sessions_do_not_count(
     settings.USERSESSIONS = {"FE": {"MAX_SESSIONS_PER_USER": 1}}
     visit(client, log_in(bob))
     assert visit(phone, who("FE")).content == b"'alice'"
+
+
+def test_asking_of_another_type_does_not_change_the_user_of_a_wrapped_request(
+    client: Client, alice: Any, editor: Any
+) -> None:
+    """Attack: REST framework's request hands what is set on it to Django's: a view that only asks
+    who is in the backend would go on as that person."""
+
+    class Wrapper:
+        def __init__(self, request: Any) -> None:
+            self._request = request
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._request, name)
+
+        @property
+        def user(self) -> Any:
+            return self._request.user
+
+        @user.setter
+        def user(self, user: Any) -> None:  # pragma: no cover - what must not be called
+            self._request.user = user
+
+    visit(client, log_in(alice))
+    visit(client, log_in(editor), "/admin/")
+
+    def view(request: Any) -> Any:
+        wrapped = Wrapper(request)
+        return auth.get_user(wrapped, "BE").username, wrapped.user.username, request.user.username
+
+    assert visit(client, view).content == b"('editor', 'alice', 'alice')"
+
+
+def test_expiry_of_its_own_does_not_hide_when_a_session_was_used(
+    phone: Client, clock: Clock
+) -> None:
+    visit(phone, lambda request: request.session.set_expiry(31_536_000))
+    seen: list[auth.OwnSession] = []
+    visit(phone, lambda request: seen.extend(auth.own_sessions(request)))
+    assert seen[0].last_updated_at == datetime.fromtimestamp(clock(), timezone.utc)

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from django.db import IntegrityError, OperationalError, connection, connections, transaction
-from django.test.utils import CaptureQueriesContext
+from django.db import IntegrityError, OperationalError, connection, connections, models, transaction
+from django.test.utils import CaptureQueriesContext, isolate_apps
 
 from usersessions import DatabaseSessionBackend, SessionNotUpdated
-from usersessions.models import BackendSession, FrontendSession
+from usersessions.models import AbstractUserSession, BackendSession, FrontendSession
 
 from .contract import (
     ALICE,
@@ -518,3 +518,34 @@ def test_records_come_in_constant_memory(
         assert tracemalloc.get_traced_memory()[1] < 6_000_000
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_model_of_the_sites_own_may_have_more_columns() -> None:
+    with isolate_apps("usersessions"):
+
+        class TenantSession(AbstractUserSession):
+            tenant = models.CharField(max_length=9, default="acme")
+            made_at = models.DateTimeField(auto_now_add=True)
+
+            class Meta(AbstractUserSession.Meta):
+                app_label = "django_usersessions"
+                db_table = "tenant_sessions"
+
+        backend = DatabaseSessionBackend("FE", {})
+        backend.__dict__["model"] = TenantSession
+        with connection.schema_editor() as editor:
+            editor.create_model(TenantSession)
+        try:
+            backend.set(IDENTIFIER, a_record(ses_userid=ALICE))
+            assert backend.get(IDENTIFIER)["ses_userid"] == ALICE
+            row = TenantSession.objects.get()
+            assert (row.tenant, row.made_at is None) == ("acme", False)
+        finally:
+            with connection.schema_editor() as editor:
+                editor.delete_model(TenantSession)
+
+
+def test_violated_constraint_is_an_error_not_a_taken_key(backend: DatabaseSessionBackend) -> None:
+    with pytest.raises(IntegrityError), transaction.atomic():
+        backend.set(IDENTIFIER, a_record(ses_tstamp=-1))

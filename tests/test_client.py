@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.test import Client as DjangoClient
 
 from usersessions.models import BackendSession, FrontendSession
@@ -79,3 +80,17 @@ def test_djangos_client_works_for_the_owner_of_the_session_cookie_name(
     assert visit(client, who).content == b"'alice'"
     client.logout()
     assert visit(client, who).content == b"''"
+
+
+def test_async_twins_do_the_same(client: Client, alice: Any) -> None:
+    async def use() -> None:
+        await client.aforce_login(alice, login_type="BE")
+        assert await client.alogin(username="alice", password="alice")
+        session = await client.asession()
+        await session.aload()
+        assert session.user_session.user_id == alice.pk
+        await client.alogout()
+
+    async_to_sync(use)()
+    assert FrontendSession.objects.count() == 0
+    assert BackendSession.objects.count() == 1

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import connection, connections
 
 from usersessions import SessionManager
 from usersessions.models import BackendSession, FrontendSession
@@ -183,14 +183,28 @@ def test_default_database_can_be_named() -> None:
     assert collect("--login-type=FE", "--database=default") == "FE: 3 expired sessions deleted.\n"
 
 
-def test_database_means_nothing_to_a_storage_that_has_none(settings: Any) -> None:
+def test_database_of_a_storage_that_has_none_is_refused(settings: Any) -> None:
     settings.USERSESSIONS = {
         "FE": {"BACKEND": "tests.test_backends_base.DictBackend", "OPTIONS": {}}
     }
     backend = SessionManager.get_session_backend("FE")
     backend.set("0" * 32, {"ses_userid": 7, "ses_tstamp": 0})
-    assert collect("--login-type=FE", "--database=default") == "FE: 1 expired sessions deleted.\n"
-    assert list(backend.get_all()) == []
+    with pytest.raises(CommandError, match=r"^FE keeps its sessions in no database: leave"):
+        collect("--login-type=FE", "--database=default")
+    assert len(list(backend.get_all())) == 1
+
+
+def test_database_without_the_table_is_refused(tmp_path: Path) -> None:
+    with second_database(tmp_path / "empty.sqlite3") as alias:
+        with connections[alias].cursor() as cursor:
+            cursor.execute("DROP TABLE fe_sessions")
+        with pytest.raises(CommandError, match="has no table 'fe_sessions'"):
+            collect("--login-type=FE", f"--database={alias}")
+
+
+def test_batch_size_of_a_call_from_code_is_checked_too() -> None:
+    with pytest.raises(CommandError, match=r"^batch_size must be at least 1, not 0"):
+        call_command("collect_session_garbage", batch_size=0)
 
 
 # Wrong input

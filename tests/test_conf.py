@@ -218,7 +218,7 @@ MUST_BE = {
     "LOCK_IP": "an integer from 0 to 4",
     "LOCK_IPV6": "an integer from 0 to 8",
     "CLIENT_IP": "a callable or the dotted path of one",
-    "COOKIE_NAME": "a non-empty string",
+    "COOKIE_NAME": "a cookie's name (letters, digits, no spaces)",
     "COOKIE_DOMAIN": "None (host-only) or a domain",
     "COOKIE_PATH": 'a path that starts with "/"',
     "COOKIE_SECURE": "True (always) or False (when the request is secure)",

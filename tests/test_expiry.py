@@ -130,7 +130,7 @@ def test_custom_expiry_is_noted_as_a_moment(
     session = with_expiry(expiry)
     rules.note_custom_expiry(session)
     assert (session.meta, session.data) == (
-        {"expires_at": expires_at},
+        {"expires_at": expires_at, "saved_at": NOW},
         {"_session_expiry": expiry},
     )
 
@@ -139,7 +139,7 @@ def test_custom_expiry_in_seconds_counts_from_now_on(rules: ExpiryRules, clock: 
     session = with_expiry(300, expires_at=NOW + 300)
     clock.forward(100)
     rules.note_custom_expiry(session)
-    assert session.meta == {"expires_at": NOW + 400}
+    assert session.meta == {"expires_at": NOW + 400, "saved_at": NOW + 100}
 
 
 @pytest.mark.parametrize("expiry", [0, None], ids=["browser-close", "none"])

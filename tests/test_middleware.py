@@ -12,12 +12,12 @@ import jwt
 import pytest
 from django.contrib import auth
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.http import HttpResponse
 from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
 
-from usersessions import UserSessionManager
+from usersessions import DatabaseSessionBackend, SessionManager, UserSessionManager
 from usersessions.backends.base import SessionBackend
 from usersessions.conf import get_login_type
 from usersessions.middleware import UserSessionMiddleware
@@ -726,13 +726,34 @@ def test_identifier_format_takes_nothing_but_identifiers(
     assert session_queries.kinds == []
 
 
-def test_permanent_cookie_is_sent_again_with_every_answer(
-    client: Client, alice: Any, settings: Any
-) -> None:
+@pytest.fixture
+def remembered(client: Client, alice: Any, settings: Any, clock: Clock) -> Client:
     settings.USERSESSIONS = {"FE": {"LIFETIME": 604_800, "PERMANENT_LOGIN": "always"}}
     assert the_cookie(visit(client, log_in(alice)))["max-age"] == 604_800
-    assert the_cookie(visit(client, read_basket))["max-age"] == 604_800
     assert fe_rows()[0].ses_permanent
+    return client
+
+
+def test_permanent_cookie_is_sent_again_with_every_touch(remembered: Client, clock: Clock) -> None:
+    assert not visit(remembered, read_basket).cookies
+    clock.forward(62)
+    assert the_cookie(visit(remembered, read_basket))["max-age"] == 604_800
+    assert the_cookie(visit(remembered, put_basket))["max-age"] == 604_800
+
+
+def test_late_answer_does_not_bring_a_renewed_permanent_cookie_back(
+    remembered: Client, clock: Clock
+) -> None:
+    """Two tabs: one gets a new identifier while the other is still reading."""
+    clock.forward(62)
+
+    def slow_view(request: Any) -> None:
+        read_basket(request)
+        other_tab = SessionStore(request.COOKIES["fe_sessionid"])
+        other_tab.cycle_key()
+        other_tab.save()
+
+    assert not visit(remembered, slow_view).cookies
 
 
 def test_expiry_of_its_own_is_the_cookies_max_age(client: Client, clock: Clock) -> None:
@@ -854,3 +875,161 @@ def test_emptied_session_that_others_keep_changing_is_stored_empty(
     monkeypatch.setattr(SessionBackend, "remove", change_it_first)
     visit(client, lambda request: request.session.pop("basket"))
     assert [bytes(row.ses_data) for row in fe_rows()] == [b"{}"]
+
+
+def test_emptied_session_that_another_tab_has_renewed_leaves_the_cookie_alone(
+    client: Client,
+) -> None:
+    """Two tabs: one takes the last thing out of the basket while the other logs in."""
+    visit(client, put_basket)
+
+    def slow_view(request: Any) -> None:
+        del request.session["basket"]
+        other_tab = SessionStore(request.COOKIES["fe_sessionid"])
+        other_tab.cycle_key()
+        other_tab.save()
+
+    assert not visit(client, slow_view).cookies
+    assert len(fe_rows()) == 1
+
+
+# What the view does to the session by itself
+
+
+def test_deleted_session_loses_its_cookie_though_nobody_read_it(client: Client) -> None:
+    visit(client, put_basket)
+    response = visit(client, lambda request: request.session.delete())
+    assert the_cookie(response)["max-age"] == 0
+    assert fe_rows() == []
+
+
+def test_changes_to_a_session_that_the_view_deleted_are_dropped(client: Client) -> None:
+    visit(client, put_basket)
+
+    def view(request: Any) -> None:
+        request.session["x"] = 1
+        request.session.delete()
+
+    assert the_cookie(visit(client, view))["max-age"] == 0
+    assert fe_rows() == []
+
+
+def test_data_that_changes_in_place_after_the_views_own_save_is_saved(client: Client) -> None:
+    def view(request: Any) -> None:
+        request.session["basket"] = {}
+        request.session.save()
+        request.session["basket"]["apple"] = 3
+
+    visit(client, view)
+    assert visit(client, read_basket).content == b"{'apple': 3}"
+
+
+def test_views_own_save_is_not_repeated_without_need(
+    client: Client, session_queries: SessionQueries
+) -> None:
+    def view(request: Any) -> None:
+        put_basket(request)
+        request.session.save()
+
+    with session_queries:
+        visit(client, view)
+    assert session_queries.kinds == ["INSERT"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_save_that_a_transaction_took_back_is_made_again_with_the_response(
+    client: Client,
+) -> None:
+    visit(client, put_basket)
+
+    def view(request: Any) -> HttpResponse:
+        with transaction.atomic():
+            request.session["coupon"] = "X"
+            request.session.save()
+            transaction.set_rollback(True)
+        return HttpResponse(status=400)
+
+    visit(client, view)
+    response = visit(client, lambda request: sorted(request.session.keys()))
+    assert response.content == b"['basket', 'coupon']"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_save_that_a_transaction_took_back_is_not_made_again_after_a_failure(
+    client: Client,
+) -> None:
+    visit(client, put_basket)
+
+    def view(request: Any) -> HttpResponse:
+        with transaction.atomic():
+            request.session["coupon"] = "X"
+            request.session.save()
+            transaction.set_rollback(True)
+        return HttpResponse(status=500)
+
+    visit(client, view)
+    response = visit(client, lambda request: sorted(request.session.keys()))
+    assert response.content == b"['basket']"
+
+
+def test_session_that_somebody_else_renewed_can_be_adopted(client: Client, alice: Any) -> None:
+    visit(client, log_in(alice))
+
+    def view(request: Any) -> None:
+        kept = SessionManager.invalidate_all_sessions_by_user_id(
+            "FE", alice.pk, keep=request.session.user_session
+        )
+        request.session.adopt(kept)
+
+    assert identifier_in(the_cookie(visit(client, view)).value)
+    assert visit(client, lambda request: request.user.username).content == b"'alice'"
+
+
+def test_session_elevated_by_the_manager_alone_stays_bound(client: Client, alice: Any) -> None:
+    def view(request: Any) -> None:
+        session = UserSessionManager.create("FE").elevate_to_fixated_user_session(
+            request.session.user_session, alice.pk
+        )
+        request.session.adopt(session)
+
+    visit(client, view)
+    visit(client, put_basket)
+    assert [row.ses_userid for row in fe_rows()] == [alice.pk]
+
+
+# When things fail
+
+
+@pytest.mark.django_db(transaction=True)
+def test_failing_collection_does_not_cost_the_visitor_the_cookie(
+    client: Client, settings: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    settings.USERSESSIONS = {"FE": {"GC_PROBABILITY": 100}}
+
+    def fail(backend: SessionBackend, *args: Any) -> Any:
+        raise OperationalError("disk full")
+
+    monkeypatch.setattr(DatabaseSessionBackend, "_collect", fail)
+    assert identifier_in(the_cookie(visit(client, put_basket)).value)
+    assert "Collecting expired FE sessions failed." in caplog.text
+
+
+def test_failure_of_one_session_does_not_keep_the_other_from_being_stored(
+    client: Client,
+) -> None:
+    def view(request: Any) -> None:
+        request.session["cannot be stored"] = object()
+        request.user_sessions["BE"]["x"] = 1
+
+    client.raise_request_exception = False
+    assert visit(client, view).status_code == 500
+    assert BackendSession.objects.count() == 1
+    assert fe_rows() == []
+
+
+def test_user_id_that_is_no_key_is_named(client: Client) -> None:
+    def view(request: Any) -> None:
+        request.session[auth.SESSION_KEY] = "abc"
+
+    with pytest.raises(ValueError, match="'_auth_user_id' must be the integer key of a user"):
+        visit(client, view)

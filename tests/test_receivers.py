@@ -16,6 +16,7 @@ from usersessions.store import SessionStore
 from usersessions.test import Client
 
 from .conftest import SessionQueries
+from .factories import UserFactory
 from .urls import visit
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.urls")]
@@ -205,6 +206,16 @@ def test_login_signal_without_session_login_binds_nothing(alice: Any) -> None:
 
 def test_login_signal_of_a_request_without_session_is_no_error(alice: Any) -> None:
     user_logged_in.send(User, request=RequestFactory().get("/"), user=alice)
+
+
+def test_user_with_a_placeholders_key_can_be_deleted(
+    alice: Any, client: Client, django_capture_on_commit_callbacks: Any
+) -> None:
+    visit(client, lambda request: request.session.update({"x": 1}))
+    nobody = UserFactory(pk=-1)
+    with django_capture_on_commit_callbacks(execute=True):
+        nobody.delete()
+    assert session_count() == 1
 
 
 def test_no_receiver_listens_to_every_models_deletion() -> None:

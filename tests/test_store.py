@@ -148,12 +148,6 @@ def test_changes_modify(change: Any) -> None:
     assert store.modified
 
 
-def test_saving_a_session_makes_it_unmodified(store: SessionStore) -> None:
-    store.user_session.set("x", 1)
-    store.save()
-    assert not store.modified
-
-
 def test_session_cache_is_there_once_read() -> None:
     store = again(stored(x=1))
     assert not hasattr(store, "_session_cache")
@@ -175,6 +169,20 @@ def test_load_forgets_changes_that_were_not_saved() -> None:
     store = again(stored(x=1))
     store["x"] = 2
     assert store.load() == {"x": 1}
+
+
+def test_load_reads_under_the_key_that_the_session_has_now(store: SessionStore) -> None:
+    store["x"] = 1
+    store.save()
+    store.cycle_key()
+    store.save()
+    assert store.load() == {"x": 1}
+    assert not store.modified
+
+
+def test_load_of_nothing_is_empty(store: SessionStore) -> None:
+    store["x"] = 1
+    assert store.load() == {}
 
 
 def test_encode_and_decode_are_djangos() -> None:
@@ -241,6 +249,13 @@ def test_delete_ends_any_session_by_its_key() -> None:
 def test_delete_of_nothing_is_no_error() -> None:
     SessionStore().delete()
     SessionStore().delete(KEY)
+
+
+def test_delete_by_the_new_key_ends_a_session_that_is_not_saved_under_it_yet() -> None:
+    store = again(stored(x=1))
+    store.cycle_key()
+    store.delete(store.session_key)
+    assert FrontendSession.objects.count() == 0
 
 
 def test_flush_ends_the_session_and_starts_an_empty_one() -> None:

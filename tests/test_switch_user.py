@@ -5,14 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.contrib import auth as django_auth
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.core.exceptions import PermissionDenied
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from usersessions import auth
 from usersessions.auth.permissions import has_more_rights, superusers_may_switch
 from usersessions.models import BackendSession, FrontendSession
 from usersessions.signals import user_switched, user_switched_back
+from usersessions.store import SessionStore
 from usersessions.test import Client
 
 from .conftest import SessionQueries
@@ -140,24 +144,93 @@ def test_exit_without_switch_is_refused(admin_client: Client) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"is_active": False}, {"is_superuser": False}, {"password": "changed"}],
-    ids=["deactivated", "no-longer-entitled", "new-password"],
+    [{"is_active": False}, {"password": "changed"}],
+    ids=["deactivated", "new-password"],
 )
-def test_session_ends_when_the_original_user_may_not_come_back(
+def test_switched_session_is_worth_nothing_once_the_original_user_is_out(
     switched: Client, superuser: Any, change: dict[str, Any]
 ) -> None:
-    """Attack: keep a switched session to get an account back that has been locked."""
+    """Attack: stay in as somebody else after one's own account has been locked."""
     User.objects.filter(pk=superuser.pk).update(**change)
+    assert seen(switched) == "('', None, {})"
+
+
+def test_switched_session_is_worth_nothing_once_the_original_user_is_gone(
+    switched: Client, superuser: Any
+) -> None:
+    superuser.delete()
+    assert seen(switched) == "('', None, {})"
+
+
+def test_session_ends_when_the_original_user_may_not_switch_any_more(
+    switched: Client, superuser: Any
+) -> None:
+    User.objects.filter(pk=superuser.pk).update(is_superuser=False)
     response = visit(switched, go_back())
     assert response.content == b"''"
     assert response.cookies["fe_sessionid"]["max-age"] == 0
     assert FrontendSession.objects.count() == 0
 
 
-def test_session_ends_when_the_original_user_is_gone(switched: Client, superuser: Any) -> None:
-    superuser.delete()
-    assert visit(switched, go_back()).content == b"''"
-    assert FrontendSession.objects.count() == 0
+def test_new_secret_key_does_not_keep_anybody_from_coming_back(
+    switched: Client, settings: Any
+) -> None:
+    settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
+    settings.SECRET_KEY = "the key that came after" * 3
+    assert visit(switched, go_back()).content == b"'admin'"
+    assert seen(switched) == "('admin', None, {'note': 'mine'})"
+
+
+def test_check_of_the_original_user_costs_nothing_where_nobody_has_switched(
+    admin_client: Client,
+) -> None:
+    with CaptureQueriesContext(connection) as queries:
+        visit(admin_client, lambda request: request.session.get("note"))
+    assert len(queries) == 1
+
+
+def test_login_of_ones_own_ends_a_switch(switched: Client, alice: Any) -> None:
+    visit(switched, lambda request: django_auth.login(request, alice))
+    assert seen(switched) == "('alice', None, {})"
+
+
+def test_data_that_the_original_user_stores_meanwhile_is_put_aside(
+    admin_client: Client, alice: Any
+) -> None:
+    """Two tabs: one switches, the other one goes on filling the superuser's session."""
+
+    def slow_switch(request: Any) -> None:
+        auth.switch_user(request, alice)
+        theirs = SessionStore(request.COOKIES["fe_sessionid"])
+        theirs["secret"] = "the superuser's"
+        theirs.save()
+
+    visit(admin_client, slow_switch)
+    assert "secret" not in seen(admin_client)
+    visit(admin_client, go_back())
+    assert "'secret': \"the superuser's\"" in seen(admin_client)
+
+
+def test_data_that_the_target_stores_meanwhile_does_not_come_along(
+    switched: Client, alice: Any
+) -> None:
+    def slow_exit(request: Any) -> None:
+        auth.exit_switch_user(request)
+        theirs = SessionStore(request.COOKIES["fe_sessionid"])
+        theirs["hers"] = 1
+        theirs.save()
+
+    visit(switched, slow_exit)
+    assert seen(switched) == "('admin', None, {'note': 'mine'})"
+
+
+def test_switching_does_not_count_as_a_session_of_the_target(
+    admin_client: Client, other_client: Client, alice: Any, settings: Any
+) -> None:
+    settings.USERSESSIONS = {"FE": {"MAX_SESSIONS_PER_USER": 1}}
+    other_client.force_login(alice)
+    visit(admin_client, switch_to(alice))
+    assert seen(other_client) == "('alice', None, {})"
 
 
 # From the backend to the frontend
@@ -226,6 +299,15 @@ def test_switched_backend_cannot_switch_the_frontend_as_well(
     visit(backend_client, switch_to(editor), "/admin/")
     refusal = refusal_of(backend_client, switch_to(alice, login_type="FE"), "/admin/")
     assert refusal == "You have switched user already; exit first."
+
+
+def test_frontend_login_is_not_enough_to_switch_the_backend(
+    admin_client: Client, editor: Any
+) -> None:
+    """Attack: make a backend session of a stolen frontend cookie."""
+    refusal = refusal_of(admin_client, switch_to(editor, login_type="BE"))
+    assert refusal == "Log in to BE itself to switch user there."
+    assert BackendSession.objects.count() == 0
 
 
 # Refusals
@@ -409,6 +491,13 @@ def test_switching_asks_for_a_csrf_token(superuser: Any, alice: Any, path: str) 
 @pytest.mark.parametrize("user", ["", "0", "999999", "x", "1 OR 1=1"])
 def test_unknown_user_is_not_found(admin_client: Client, user: str) -> None:
     assert post(admin_client, "switch-user", user=user).status_code == 404
+
+
+def test_nobody_else_learns_which_users_there_are(client: Client, alice: Any) -> None:
+    """Attack: count the users by trying their ids."""
+    for each in (Client(), client):
+        assert post(each, "switch-user", user=999_999).status_code == 403
+        client.force_login(alice)
 
 
 def test_unknown_login_type_is_a_bad_request(admin_client: Client, alice: Any) -> None:

@@ -1003,12 +1003,13 @@ def test_emptied_session_is_removed(
     assert not FrontendSession.objects.exists()
 
 
-def test_emptied_session_that_has_ended_is_gone_as_well(
+def test_emptied_session_that_another_request_has_ended_is_not_ours_to_end(
     manager: UserSessionManager, visitor: UserSession
 ) -> None:
     manager.remove_session(visitor)
     visitor.override_data({})
-    assert manager.remove_emptied_session(visitor) is True
+    with pytest.raises(SessionNotUpdated):
+        manager.remove_emptied_session(visitor)
 
 
 def test_emptied_session_stays_with_what_another_request_put_in(
@@ -1315,3 +1316,16 @@ def test_login_that_cannot_be_merged_leaves_the_old_entry_alone(
     with pytest.raises(SessionChanged):
         manager.elevate_to_fixated_user_session(late, alice.pk)
     assert [record["ses_userid"] for record in manager.backend.get_all()] == [0]
+
+
+def test_session_that_became_unreadable_meanwhile_is_not_overwritten(
+    manager: UserSessionManager,
+) -> None:
+    session = manager.create_anonymous_session()
+    session.set("x", 1)
+    session = manager.fixate_anonymous_session(session)
+    manager.backend.update(session.identifier, {"ses_data": b"\xff"})
+    session.set("x", 2)
+    with pytest.raises(SessionChanged):
+        manager.update_session(session)
+    assert manager.backend.get(session.identifier)["ses_data"] == b"\xff"

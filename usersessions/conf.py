@@ -297,15 +297,15 @@ def _errors_of(name: object, given: object) -> list[SettingError]:
 
 def _errors_between(login_types: dict[str, LoginType], *, complete: bool) -> list[SettingError]:
     errors = []
-    owners: dict[str, str] = {}
+    owners = {settings.CSRF_COOKIE_NAME: "Django's CSRF protection"}
     for name, login_type in login_types.items():
-        owner = owners.setdefault(login_type.cookie_name, name)
-        if owner != name:
+        owner = owners.setdefault(login_type.cookie_name, f'"{name}"')
+        if owner != f'"{name}"':
             errors.append(
                 SettingError(
                     "usersessions.E005",
                     f'USERSESSIONS["{name}"]["COOKIE_NAME"] is {login_type.cookie_name!r}, '
-                    f'which is also the cookie of "{owner}".',
+                    f"which is also the cookie of {owner}.",
                     "Give each login type a cookie name of its own.",
                 )
             )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from inspect import isabstract
 from typing import Any, NamedTuple
 
 from django.utils.module_loading import import_string
@@ -29,6 +31,10 @@ def _one_of(*choices: str) -> Callable[[Any], bool]:
     return lambda value: value in choices
 
 
+def _cookie_name(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[\w!#$%&'*+.^`|~-]+", value, re.A) is not None
+
+
 def _text(value: Any) -> bool:
     return isinstance(value, str) and bool(value)
 
@@ -36,7 +42,7 @@ def _text(value: Any) -> bool:
 def _imported(value: Any) -> Any:
     try:
         return import_string(value) if isinstance(value, str) else value
-    except ImportError:
+    except (ImportError, ValueError):  # ValueError: "." and the like
         return None
 
 
@@ -48,6 +54,7 @@ def _class_with(*methods: str) -> Callable[[Any], bool]:
     return lambda value: (
         isinstance(value, str)
         and isinstance(_imported(value), type)
+        and not isabstract(_imported(value))
         and all(hasattr(_imported(value), method) for method in methods)
     )
 
@@ -98,7 +105,7 @@ SETTINGS: dict[str, Setting] = {
     "LOCK_IPV6": Setting(0, _whole(0, 8), "an integer from 0 to 8"),  # IPv6 blocks
     "CLIENT_IP": Setting("usersessions.conf.remote_addr", _callable, _CALLABLE),
     # The cookie, and which paths it serves.
-    "COOKIE_NAME": Setting(None, _text, "a non-empty string"),
+    "COOKIE_NAME": Setting(None, _cookie_name, "a cookie's name (letters, digits, no spaces)"),
     "COOKIE_DOMAIN": Setting(
         None, lambda value: value is None or _text(value), "None (host-only) or a domain"
     ),

@@ -2,7 +2,8 @@
 
 ``ses_tstamp`` plus the lifetime is always the moment at which a session ends. A custom expiry
 (Django's ``set_expiry()``) and ``MAX_LIFETIME`` are stored as a ``ses_tstamp`` that is moved so
-far, so that expiry checks and collection know one rule.
+far, so that expiry checks and collection know one rule. Whoever lowers a lifetime has sessions with
+a custom expiry collected earlier by the difference.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.utils.timezone import is_naive, make_aware
+from django.utils.timezone import get_default_timezone, is_naive, make_aware
 
 from .user_session import UserSession
 
@@ -47,11 +48,15 @@ class ExpiryRules:
     def note_custom_expiry(self, session: UserSession) -> None:
         """Remember the moment that ``set_expiry()`` means, as of now."""
         expiry = session.get(EXPIRY_KEY)
+        session.meta.pop("expires_at", None)
+        session.meta.pop("saved_at", None)
         if not expiry:
-            session.meta.pop("expires_at", None)
-        elif isinstance(expiry, str):
+            return
+        # Else the time of the last use would be lost: ``ses_tstamp`` tells the expiry.
+        session.meta["saved_at"] = int(self.clock())
+        if isinstance(expiry, str):
             moment = datetime.fromisoformat(expiry)
-            aware = make_aware(moment) if is_naive(moment) else moment
+            aware = make_aware(moment, get_default_timezone()) if is_naive(moment) else moment
             session.meta["expires_at"] = int(aware.timestamp())
         else:
             session.meta["expires_at"] = int(self.clock() + expiry)
@@ -67,3 +72,9 @@ class ExpiryRules:
             return otherwise
         login_at: int = session.meta.get("login_at", session.last_updated)
         return login_at + self.max_lifetime
+
+
+def last_used(session: UserSession) -> int:
+    """Return when the session was used last, in Unix seconds, whatever its expiry."""
+    used_at: int = session.meta.get("saved_at", session.last_updated)
+    return used_at

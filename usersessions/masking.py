@@ -8,13 +8,14 @@ from typing import Any
 MASK = "********"
 
 _SECRET_KEY = re.compile(
-    r"api|token|key|secret|passw|pwd|signature|hash|credential|auth_?code|otp|pin$|cvv|cvc|iban|card",
+    r"api|token|key|secret|pass|pwd|signature|hash|credential|authori[sz]ation|auth_?code|oauth|"
+    r"bearer|jwt|cookie|session_?id|otp|pin$|pin_?code|cvv|cvc|iban|card",
     re.IGNORECASE,
 )
 
-#: A JWT, a hashed password of Django's, or a long run of hex digits.
+#: A JWT anywhere, a hashed password of Django's, or a long run of hex digits.
 _SECRET_VALUE = re.compile(
-    r"eyJ[\w-]+\.[\w-]+\.[\w-]*|[a-z0-9_]+\$[^$]*\$[^$]+(\$.+)?|[0-9a-fA-F]{32,}"
+    r"(?s:.*)eyJ[\w-]+\.[\w-]+\.[\w-]*(?s:.*)|[a-z0-9_]+\$[^$]*\$[^$]+(\$.+)?|[0-9a-fA-F]{32,}"
 )
 
 

@@ -18,6 +18,7 @@ from .auth.switch_user import get_original_user
 from .conf import get_login_type_for, get_login_types
 from .cookies import send_cookie
 from .current_request import serving
+from .session_manager import SessionManager
 from .store import SessionStore
 from .user_sessions import UserSessions
 
@@ -29,7 +30,7 @@ class UserSessionMiddleware(SessionMiddleware):
 
     Sets ``request.session`` (the store of the login type that serves the path),
     ``request.user_sessions`` (the store of any type, by name) and ``request.original_user`` (who
-    is behind a switched session; falsy for nobody).
+    is behind a switched session; falsy for nobody). Async code awaits ``request.aoriginal_user()``.
 
     :raises ImproperlyConfigured: at start-up, for wrong settings
     """
@@ -38,7 +39,8 @@ class UserSessionMiddleware(SessionMiddleware):
         # Not SessionMiddleware's: that one imports an engine of a single session.
         MiddlewareMixin.__init__(self, get_response)
         self.SessionStore = SessionStore
-        get_login_types()
+        for name in get_login_types():
+            SessionManager.get_session_backend(name)
 
     def __call__(self, request: HttpRequest) -> Any:
         if self.async_mode:
@@ -63,12 +65,24 @@ class UserSessionMiddleware(SessionMiddleware):
             lambda: get_original_user(request)
         )
 
+        async def aoriginal_user() -> Any:
+            return await sync_to_async(get_original_user)(request)
+
+        request.aoriginal_user = aoriginal_user  # type: ignore[attr-defined]
+
     def process_response(  # type: ignore[override]
         self, request: HttpRequest, response: HttpResponseBase
     ) -> HttpResponseBase:
+        failure: Exception | None = None
         for store in _stores(request):
-            if store.accessed:
+            if not store.accessed:
+                continue
+            try:
                 _finish(request, response, store)
+            except Exception as exc:  # the other sessions must be finished all the same
+                failure = exc
+        if failure is not None:
+            raise failure
         return response
 
 
@@ -94,4 +108,12 @@ def _finish(request: HttpRequest, response: HttpResponseBase, store: SessionStor
         return
     send_cookie(request, response, store)
     if store.was_saved and not store.manager.backend.transaction_depth:
+        _collect_some_garbage(store)
+
+
+def _collect_some_garbage(store: SessionStore) -> None:
+    try:
         store.manager.collect_garbage(store.login_type.gc_probability, max_batches=1)
+    except Exception:
+        # The visitor's session is stored: the answer with its cookie must go out.
+        logger.exception("Collecting expired %s sessions failed.", store.login_type.name)

@@ -81,7 +81,7 @@ def end_sessions_on_change(
     if _writes(update_fields, "is_active") and not getattr(instance, "is_active", True):
         transaction.on_commit(partial(_end_sessions, instance.pk), using=using)
     # Django keeps the new password there for a real change only, not when it upgrades the hash.
-    elif _writes(update_fields, "password") and instance._password is not None:
+    elif _writes(update_fields, "password") and getattr(instance, "_password", None) is not None:
         kept = _current_session_of(instance.pk)
         transaction.on_commit(partial(_end_sessions, instance.pk, kept), using=using)
 
@@ -95,6 +95,8 @@ def _writes(update_fields: frozenset[str] | None, field: str) -> bool:
 
 
 def _end_sessions(user_id: int, kept: SessionStore | None = None) -> None:
+    if user_id <= 0:
+        return  # the key of some package's placeholder, for whom sessions are anonymous
     for name in get_login_types():
         # Asked for only now: the session may have been renewed between the change and its commit.
         except_ = kept.identifiers if kept is not None and kept.login_type.name == name else []

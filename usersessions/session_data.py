@@ -40,7 +40,7 @@ def encode(data: dict[str, Any], meta: dict[str, Any], serializer: Serializer) -
     refuse_reserved(data)
     try:
         return serializer.dumps({**data, RESERVED_KEY: meta} if meta else data)
-    except (TypeError, ValueError) as exc:
+    except (TypeError, ValueError, RecursionError) as exc:
         raise TypeError(_name_bad_value(data, serializer, exc)) from exc
 
 
@@ -100,6 +100,6 @@ def _name_bad_value(data: dict[str, Any], serializer: Serializer, error: Excepti
     for key, value in data.items():
         try:
             serializer.dumps({key: value})
-        except (TypeError, ValueError) as exc:
+        except (TypeError, ValueError, RecursionError) as exc:
             return f"The session value under {key!r} cannot be stored: {exc}"
     return f"The session data cannot be stored: {error}"

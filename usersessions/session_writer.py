@@ -8,6 +8,8 @@ from .backends.base import SessionBackend, SessionChanged, SessionNotUpdated
 from .conf import LoginType
 from .double_login import has_origin, store_login
 from .expiry import ExpiryRules
+from .original_user import BACK_USER_KEY
+from .session_data import CorruptSessionData
 from .user_session import SessionRecord, UserSession
 
 #: How often a save that meets other requests' saves starts again before it gives up.
@@ -48,7 +50,8 @@ class SessionWriter:
             session.stored is None or session.stored.user_id != session.user_id
         )
         written = self._write(session)
-        if is_login and self.login_type.max_sessions_per_user:
+        limit = self.login_type.max_sessions_per_user
+        if is_login and limit and BACK_USER_KEY not in session:
             self._end_oldest_sessions(written)
         return written
 
@@ -66,17 +69,22 @@ class SessionWriter:
         """End a stored session whose data has become empty; return whether it is gone.
 
         Not if another request has put something in meanwhile: the session holds that now.
+
+        :raises SessionNotUpdated: another request has ended or renewed it
         """
         assert session.stored is not None
         for _ in range(MERGE_ATTEMPTS):
+            identifier = session.stored_identifier
             try:
-                self.backend.remove(session.stored_identifier, expected_data=session.stored.data)
+                removed = self.backend.remove(identifier, expected_data=session.stored.data)
             except SessionChanged as changed:
                 session.merge(changed.record)
                 if session.data:
                     return False
-            else:
-                return True
+                continue
+            if not removed:
+                raise SessionNotUpdated(self.login_type.name, self.backend.hash(identifier))
+            return True
         return False
 
     def _write(self, session: UserSession) -> UserSession:
@@ -107,7 +115,10 @@ class SessionWriter:
                 last = changed
                 if not _belongs_to_same_user(session, changed.record):
                     raise
-                session.merge(changed.record)
+                try:
+                    session.merge(changed.record)
+                except CorruptSessionData:
+                    raise changed from None
             else:
                 return session.as_stored(record)
         raise last

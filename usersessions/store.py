@@ -17,6 +17,8 @@ from django.utils.module_loading import import_string
 from .backends.base import SessionNotCreated, SessionNotFound, SessionNotUpdated
 from .conf import LoginType, get_engine_login_type, get_login_types
 from .expiry import EXPIRY_KEY
+from .original_user import may_go_on
+from .session_data import LOGIN_KEYS
 from .tokens import is_identifier, new_identifier, resolve_unscoped
 from .user_session import Stored, UserSession
 from .user_session_manager import UserSessionManager
@@ -61,6 +63,8 @@ class SessionStore(SessionBase):
         self._is_claimed = False
         self._is_created = False
         self._expiry_read: Any = None
+        self._named_at_read: Any = None
+        self._is_confirmed = False
         self._removed: list[tuple[str, int]] = []
         self._unsure: tuple[int, Stored | None] | None = None
 
@@ -132,11 +136,16 @@ class SessionStore(SessionBase):
     def _read(self) -> UserSession | None:
         if self._presented_key is None:
             return None
-        return self.manager.get_usable_session(self._presented_key, self._request)
+        return self._find(self._presented_key)
+
+    def _find(self, identifier: str) -> UserSession | None:
+        session = self.manager.get_usable_session(identifier, self._request)
+        return session if session is not None and may_go_on(session) else None
 
     def _use(self, session: UserSession | None) -> None:
         self._loaded = session or self.manager.create_anonymous_session()
         self._expiry_read = self._loaded.get(EXPIRY_KEY)
+        self._named_at_read = self._loaded.get(AUTH_USER_KEY)
 
     @property
     def _session_cache(self) -> dict[str, Any]:
@@ -163,7 +172,9 @@ class SessionStore(SessionBase):
 
     def load(self) -> dict[str, Any]:
         """Return the data as stored now, forgetting changes that were not saved."""
-        self._use(self._read())
+        identifier = self._stored_key()
+        self._use(None if identifier is None else self._find(identifier))
+        self._modified = False
         return self._session_cache
 
     def exists(self, session_key: str) -> bool:
@@ -191,16 +202,11 @@ class SessionStore(SessionBase):
 
         A session that was created like this stays although it is empty.
         """
-        while True:
-            self._get_session(no_load=True)
-            session = self.user_session
-            self._loaded = session.renewed(new_identifier(), user_id=session.user_id)
-            self._loaded.stored = None
-            try:
-                self.save(must_create=True)
-            except CreateError:  # pragma: no cover - 128 random bits were taken
-                continue
-            return
+        self._get_session(no_load=True)
+        session = self.user_session
+        self._loaded = session.renewed(new_identifier(), user_id=session.user_id)
+        self._loaded.stored = None
+        self.save(must_create=True)
 
     def save(self, must_create: bool = False) -> None:
         """Store the session; under its new identifier if it was renewed.
@@ -226,10 +232,17 @@ class SessionStore(SessionBase):
             raise UpdateError from exc
         if self._unsure is None and depth:
             self._unsure = depth, stored_before
-        self.was_saved = True
+        self.was_saved = self._is_confirmed = True
         self._is_created = self._is_created or must_create
-        self._modified = False
         return None
+
+    def adopt(self, session: UserSession) -> None:
+        """Go on with a stored session that somebody else has renewed, and send its cookie.
+
+        For what ``SessionManager.invalidate_all_sessions_by_user_id()`` returns.
+        """
+        self._use(session)
+        self.accessed = True
 
     def _claim_key_to_create(self) -> None:
         key = self.session_key
@@ -263,15 +276,22 @@ class SessionStore(SessionBase):
 
     def delete(self, session_key: str | None = None) -> None:
         """End the session with this key, or this one, at once. Costs one query."""
-        identifier = self._stored_key() if session_key is None else self._identifier_in(session_key)
-        if identifier is None or not self.manager.backend.remove(identifier):
-            return
-        self._note_removal(identifier)
+        identifier = None if session_key is None else self._identifier_in(session_key)
+        if session_key is None or identifier == self.session_key:
+            identifier = self._stored_key()
+        if identifier is not None and self.manager.backend.remove(identifier):
+            self._note_removal(identifier)
 
     def _note_removal(self, identifier: str) -> None:
+        self.accessed = True
         self._removed.append((identifier, self.manager.backend.transaction_depth))
         if identifier in (self._stored_key(), self._presented_key):
             self.has_ended_cookie = True
+
+    @property
+    def _has_ended(self) -> bool:
+        """Whether this request ended the very session that it has in hand."""
+        return self._stored_key() in [identifier for identifier, _ in self._removed]
 
     def _stored_key(self) -> str | None:
         if self._loaded is None:
@@ -302,14 +322,18 @@ class SessionStore(SessionBase):
 
     @property
     def cookie_is_due(self) -> bool:
-        """Whether the response must carry the cookie: it is new, permanent, or expires anew."""
+        """Whether the response must carry the cookie: it is new, permanent, or expires anew.
+
+        A permanent one is sent again when this request has written to the session: an answer that
+        comes late must not bring the cookie of a session back that another tab has renewed.
+        """
         session = self._loaded
-        if session is None or session.stored is None or session.is_renewed:
+        if session is None or session.stored is None or session.is_renewed or self._has_ended:
             return False
         expiry = session.get(EXPIRY_KEY)
         return (
             session.is_new
-            or session.is_permanent
+            or (session.is_permanent and self._is_confirmed)
             or expiry != self._expiry_read
             or bool(expiry and self.was_saved)
         )
@@ -374,13 +398,13 @@ class SessionStore(SessionBase):
         """
         session = self.user_session
         named = session.get(AUTH_USER_KEY)
-        user_id = None if named is None else int(named)
-        if user_id == session.user_id:
-            return
-        if user_id is not None:
-            self.bind_login(user_id)
-            return
-        self.rebind(None, dict(session.data), {})
+        if named is not None:
+            if _user_id_of(named) != session.user_id:
+                self.bind_login(_user_id_of(named))
+        elif self._named_at_read is not None and session.user_id is not None:
+            data = {key: value for key, value in session.data.items() if key not in LOGIN_KEYS}
+            self.rebind(None, data, {})
+        self._named_at_read = named
 
     # The end of the request
 
@@ -398,21 +422,34 @@ class SessionStore(SessionBase):
         Costs one query if the data changed or the last update is more than 61 s ago, else none.
         """
         self._repeat_removals()
-        self._notice_rollback()
+        self._notice_rollback(may_store=may_store)
         session = self._loaded
-        if session is None or not may_store:
+        if session is None or not may_store or self._has_ended:
             return
-        if self.modified or (settings.SESSION_SAVE_EVERY_REQUEST and session.stored is not None):
+        if self._has_changes(session):
             if session.data or self._is_created:
                 self.save()
             elif session.stored is not None:
                 self._end_emptied(session)
         elif session.stored is not None:
             self._loaded = self.manager.update_session_timestamp(session)
+            self._is_confirmed = self._is_confirmed or self._loaded is not session
+
+    def _has_changes(self, session: UserSession) -> bool:
+        if self.was_saved:
+            # By the view itself: what it changed afterwards, in place too, is not saved yet.
+            return not session.is_as_stored
+        saves_always = settings.SESSION_SAVE_EVERY_REQUEST and session.stored is not None
+        return self.modified or saves_always
 
     def _end_emptied(self, session: UserSession) -> None:
-        if self.manager.remove_emptied_session(session):
-            self._note_removal(session.stored_identifier)
+        identifier = session.stored_identifier
+        try:
+            is_gone = self.manager.remove_emptied_session(session)
+        except SessionNotUpdated as exc:
+            raise UpdateError from exc
+        if is_gone:
+            self._note_removal(identifier)
             self._use(None)
         else:
             self.save()
@@ -424,14 +461,21 @@ class SessionStore(SessionBase):
             if depth < depth_then:
                 self.manager.backend.remove(identifier)
 
-    def _notice_rollback(self) -> None:
+    def _notice_rollback(self, *, may_store: bool) -> None:
         """Go back to what is stored if a transaction took the view's own ``save()`` back."""
         session = self._loaded
-        if self._unsure is None or session is None or not session.is_new:
+        if self._unsure is None or session is None or not (may_store or session.is_new):
             return
-        depth, stored = self._unsure
-        if self.manager.backend.transaction_depth >= depth:
-            return
-        if not self.manager.is_session_persisted(session):
-            session.stored = stored
-            self.modified = True
+        depth, stored_before = self._unsure
+        if self.manager.backend.transaction_depth < depth and not self.manager.holds(session):
+            session.stored = stored_before
+
+
+def _user_id_of(value: Any) -> int:
+    """Return the primary key that Django has written into the session as text."""
+    try:
+        return int(value)
+    except (TypeError, ValueError) as exc:
+        raise ValueError(
+            f"The session value under {AUTH_USER_KEY!r} must be the integer key of a user."
+        ) from exc

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from asgiref.sync import sync_to_async
 from django.contrib.auth import login as django_login
 from django.http import HttpRequest
 from django.test import Client as DjangoClient
@@ -50,6 +51,20 @@ class Client(DjangoClient):
         store.flush()
         self.cookies.pop(store.login_type.cookie_name, None)
 
+    async def aforce_login(
+        self, user: Any, backend: str | None = None, login_type: str | None = None
+    ) -> None:
+        """See ``force_login()``."""
+        await sync_to_async(self.force_login)(user, backend, login_type)
+
+    async def alogout(self, login_type: str | None = None) -> None:
+        """See ``logout()``."""
+        await sync_to_async(self.logout)(login_type)
+
+    async def asession(self) -> SessionStore:
+        """See ``session``."""
+        return await sync_to_async(lambda: self.session)()
+
     def set_session_cookie(self, store: SessionStore) -> None:
         """Give the client the cookie of a stored session."""
         name, session = store.login_type.cookie_name, store.user_session
@@ -58,6 +73,9 @@ class Client(DjangoClient):
         else:
             request = RequestFactory().get("/", **cast("Any", self.defaults))
             self.cookies[name] = session.get_jwt(store.login_type.cookie_scope(request))
+
+    async def _alogin(self, user: Any, backend: str | None = None) -> None:
+        await sync_to_async(self._login)(user, backend)
 
     def _login(self, user: Any, backend: str | None = None, login_type: str | None = None) -> None:
         request = HttpRequest()

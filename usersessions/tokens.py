@@ -129,7 +129,7 @@ def _verified_payload(token: str, keys: Sequence[bytes]) -> dict[str, object] | 
             return dict(jwt.decode(token, key, algorithms=[ALGORITHM]))
         except jwt.InvalidSignatureError:
             continue
-        except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
+        except (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError):
             # The header is the sender's text until the signature is checked: whatever it makes the
             # decoder stumble over (``alg`` as a list, thousands of brackets) is a bad token.
             return None

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol, TypedDict
 
 from django.core.signing import JSONSerializer
 
-from .session_data import Serializer, decode, encode, merge, refuse_reserved
+from .session_data import Decoded, Serializer, decode, encode, merge, refuse_reserved
 
 #: A session's timestamp may be this old, in seconds, before a request renews it.
 UPDATE_GRACE = 61
@@ -170,7 +170,8 @@ class UserSession:
 
     def __repr__(self) -> str:
         # The identifier is a secret: it stays out of logs and debug pages.
-        return f"<UserSession user_id={self.user_id} keys={sorted(self.data)} is_new={self.is_new}>"
+        keys = sorted(map(str, self.data))
+        return f"<UserSession user_id={self.user_id} keys={keys} is_new={self.is_new}>"
 
     def get(self, key: str, default: Any = None) -> Any:
         return self.data.get(key, default)
@@ -237,6 +238,15 @@ class UserSession:
     def stored_identifier(self) -> str:
         """The identifier that the storage knows the session under, until a renewal is stored."""
         return self.stored.identifier if self.stored else self.identifier
+
+    @property
+    def is_as_stored(self) -> bool:
+        """Whether storing it now would change nothing but its time."""
+        return (
+            self.stored is not None
+            and not self.is_renewed
+            and encode(self.data, self.meta, self._serializer) == self.stored.data
+        )
 
     @property
     def needs_update(self) -> bool:
@@ -324,16 +334,25 @@ class UserSession:
 
         Three ways, by top-level key: what this request has not changed comes from ``record``, what
         it has changed or deleted stays as it is here. Keys of the login come whole from the side
-        that renewed the session.
+        that renewed the session. Nothing crosses a change from one user to another.
         """
         assert self.stored is not None
         base = decode(self.stored.data, self._serializer)
         self.stored = _stored(self.stored.identifier, record)
         theirs = decode(self.stored.data, self._serializer)
+        if self.stored.user_id not in (None, self.user_id):
+            self._merge_aside(base, theirs)
+            return
         is_login_mine = self.is_renewed
         merge(self.data, base.data, theirs.data, self._serializer, is_login_mine=is_login_mine)
         if not is_login_mine:
             self.meta = theirs.meta
+
+    def _merge_aside(self, base: Decoded, theirs: Decoded) -> None:
+        """Keep another user's data out of this session, but in what is put aside for them."""
+        aside = self.meta.get("aside")
+        if aside is not None:
+            merge(aside["data"], base.data, theirs.data, self._serializer, is_login_mine=True)
 
     def _stored_fields(self) -> SessionRecord:
         if self.stored is None:

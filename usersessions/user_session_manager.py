@@ -18,6 +18,7 @@ from .current_request import get_current_request
 from .double_login import note_origin
 from .expiry import EXPIRY_KEY, ExpiryRules
 from .ip_locker import DISABLED_LOCK, IpLocker
+from .original_user import BACK_USER_KEY
 from .session_data import LOGIN_KEYS, CorruptSessionData, Serializer
 from .session_manager import SessionManager
 from .session_writer import SessionWriter
@@ -267,6 +268,9 @@ class UserSessionManager:
     def update_session_timestamp(self, session: UserSession) -> UserSession:
         """Note that the session is in use, at most every 61 seconds; never writes data.
 
+        :return: the session as touched; the very same object if it was not, since it is too early,
+            has an expiry of its own, was touched by another request, or has ended
+
         Costs one query or none. Source: TYPO3 ``UserSessionManager::updateSessionTimestamp()``.
         """
         if session.get(EXPIRY_KEY):
@@ -274,7 +278,8 @@ class UserSessionManager:
         timestamp = self.expiry.timestamp(session)
         if timestamp <= session.last_updated + UPDATE_GRACE:
             return session
-        self.backend.touch(session.identifier, timestamp, seen=session.last_updated)
+        if not self.backend.touch(session.identifier, timestamp, seen=session.last_updated):
+            return session
         return session.as_stored({"ses_tstamp": timestamp})
 
     def store(self, session: UserSession) -> UserSession:
@@ -290,10 +295,21 @@ class UserSessionManager:
     def remove_emptied_session(self, session: UserSession) -> bool:
         """End a stored session whose data has become empty; return whether it is gone.
 
-        It stays when another request has put data in meanwhile, and holds that data then. Costs
-        one query, two more for each such request.
+        It stays when another request has put data in meanwhile, and holds that data then.
+
+        :raises SessionNotUpdated: another request has ended or renewed it
+
+        Costs one query, two more for each request that interferes.
         """
         return self._writer.remove_emptied(session)
+
+    def holds(self, session: UserSession) -> bool:
+        """Return whether the storage holds the session just as it was stored. Costs one query."""
+        try:
+            record = self.backend.get(session.identifier)
+        except SessionNotFound:
+            return False
+        return session.stored is not None and record["ses_data"] == session.stored.data
 
     def is_session_persisted(self, session: UserSession) -> bool:
         """Return whether the session is stored now. Costs one query.
@@ -358,6 +374,7 @@ class UserSessionManager:
         needs_new = session.stored is not None and not session.is_renewed
         identifier = new_identifier() if needs_new else session.identifier
         elevated = session.renewed(identifier, user_id=user_id)
+        elevated.data.pop(BACK_USER_KEY, None)  # a login of one's own ends a switch
         elevated.is_permanent = is_permanent
         elevated.ip_lock = self._current_ip_lock()
         now = self.clock()

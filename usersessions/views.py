@@ -6,7 +6,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.core.exceptions import BadRequest, ValidationError
+from django.core.exceptions import BadRequest, PermissionDenied, ValidationError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, resolve_url
 from django.utils.http import url_has_allowed_host_and_scheme
@@ -40,6 +40,9 @@ def _posted_user(request: HttpRequest) -> Any:
     except (ValueError, ValidationError):
         user = None
     if user is None:
+        if not request.user.is_superuser:
+            # Whoever may not switch is not told which users there are, either.
+            raise PermissionDenied(_("You may not switch user."))
         raise Http404(_("There is no such user."))
     return user
 

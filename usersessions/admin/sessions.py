@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
@@ -19,10 +19,12 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from ..backends.base import SessionBackend
-from ..backends.database import DatabaseSessionBackend
+from ..backends.database import COLUMNS, DatabaseSessionBackend
 from ..conf import get_login_types
+from ..expiry import last_used
 from ..masking import mask_credentials
 from ..models import AbstractUserSession
+from ..original_user import find_user
 from ..session_data import CorruptSessionData
 from ..session_manager import SessionManager
 from ..user_session import UserSession
@@ -89,6 +91,10 @@ class UserSessionAdmin(SessionModelAdmin):
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return super().has_view_permission(request, obj) or self.has_end_permission(request)
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[AbstractUserSession]:
+        rows = super().get_queryset(request).using(self._backend.database)
+        return cast("QuerySet[AbstractUserSession]", rows)
+
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[AbstractUserSession], search_term: str
     ) -> tuple[QuerySet[AbstractUserSession], bool]:
@@ -123,7 +129,7 @@ class UserSessionAdmin(SessionModelAdmin):
         if session.ses_userid <= 0:
             return NOTHING
         # The list has fetched the users of all its rows.
-        user = session.user if hasattr(session, "user") else _find_user(session.ses_userid)
+        user = session.user if hasattr(session, "user") else find_user(session.ses_userid)
         if user is None:
             return gettext("deleted user {}").format(session.ses_userid)
         return str(user.get_username())
@@ -136,16 +142,13 @@ class UserSessionAdmin(SessionModelAdmin):
 
     @admin.display(description=_("last update"), ordering="ses_tstamp")
     def updated_at(self, session: AbstractUserSession) -> str:
-        return _as_date(session.ses_tstamp)
+        read = self._read(session)
+        return _as_date(last_used(read) if read else session.ses_tstamp)
 
     @admin.display(description=_("expires"))
     def expires_at(self, session: AbstractUserSession) -> str:
-        manager = self._manager
-        if manager is None:
-            return NOTHING
-        rules = manager.expiry
-        lifetime = rules.anonymous_lifetime if session.ses_userid <= 0 else rules.lifetime
-        return _as_date(session.ses_tstamp + lifetime)
+        manager, read = self._manager, self._read(session)
+        return _as_date(manager.expiry.expires_at(read)) if manager and read else NOTHING
 
     @admin.display(description=_("browser"))
     def browser(self, session: AbstractUserSession) -> str:
@@ -162,10 +165,16 @@ class UserSessionAdmin(SessionModelAdmin):
             "<pre>{}</pre>", json.dumps(masked, indent=2, ensure_ascii=False, default=str)
         )
 
-    def _read(self, session: AbstractUserSession) -> UserSession | None:
+    def _read(self, session: Any) -> UserSession | None:
+        if not hasattr(session, "decoded"):
+            session.decoded = self._decode(session)
+        decoded: UserSession | None = session.decoded
+        return decoded
+
+    def _decode(self, session: AbstractUserSession) -> UserSession | None:
         manager = self._manager
         serializer = manager.serializer if manager else None
-        record = {"ses_data": bytes(session.ses_data)}
+        record = {name: getattr(session, name) for name in COLUMNS}
         try:
             return UserSession.from_record("", record, serializer=serializer)
         except CorruptSessionData:
@@ -206,12 +215,11 @@ class UserSessionAdmin(SessionModelAdmin):
         self.message_user(request, text, messages.SUCCESS)
 
 
-def _find_user(user_id: int) -> Any:
-    return get_user_model()._default_manager.filter(pk=user_id).first()
-
-
 def _as_date(timestamp: int) -> str:
-    moment = datetime.fromtimestamp(timestamp, timezone.utc)
+    try:
+        moment = datetime.fromtimestamp(timestamp, timezone.utc)
+    except (OverflowError, ValueError, OSError):  # no year that a calendar knows
+        return NOTHING
     return date_format(localtime(moment), "DATETIME_FORMAT")
 
 

@@ -34,8 +34,10 @@ def as_seen_by(request: HttpRequest, login_type: str | None) -> HttpRequest:
     store = get_store(request, login_type)
     if store is request.session:
         return request
-    seen = request.__class__.__new__(request.__class__)
-    seen.__dict__.update(request.__dict__)
+    # Of the plain request: REST framework's wrapper hands what is set on it to the one inside.
+    plain: HttpRequest = getattr(request, "_request", request)
+    seen = plain.__class__.__new__(plain.__class__)
+    seen.__dict__.update(plain.__dict__)
     seen.session = store
 
     async def auser() -> Any:

@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 
 from django.http import HttpRequest
 
+from ..expiry import last_used
 from ..session_data import CorruptSessionData
 from ..store import SessionStore
 from ..user_session import UserSession
@@ -93,7 +94,7 @@ def _describe(store: SessionStore, session: UserSession, ses_id: str) -> OwnSess
         ses_id=ses_id,
         is_current=ses_id in _own_ses_ids(store),
         is_permanent=session.is_permanent,
-        last_updated_at=datetime.fromtimestamp(session.last_updated, timezone.utc),
+        last_updated_at=datetime.fromtimestamp(last_used(session), timezone.utc),
         expires_at=datetime.fromtimestamp(store.manager.expiry.expires_at(session), timezone.utc),
         user_agent=session.meta.get("user_agent", ""),
         ip_lock=session.ip_lock,

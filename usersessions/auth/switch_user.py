@@ -15,17 +15,16 @@ from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 from django.middleware.csrf import rotate_token
-from django.utils.crypto import constant_time_compare
 from django.utils.translation import gettext as _
 
+from ..conf import get_default_login_type
+from ..original_user import BACK_HASH_KEY, BACK_USER_KEY, find_user, matches_auth_hash
 from ..signals import user_switched, user_switched_back
 from ..store import SessionStore
 from .login_types import AnyUser, get_store
 from .permissions import has_more_rights
 
 logger = logging.getLogger("usersessions.auth")
-
-BACK_USER_KEY = "backuserid"
 
 
 def switch_user(request: HttpRequest, user: Any, *, login_type: str | None = None) -> None:
@@ -42,8 +41,8 @@ def switch_user(request: HttpRequest, user: Any, *, login_type: str | None = Non
     store = get_store(request, login_type)
     original_user: Any = request.user
     _refuse_forbidden(store, original_user, user)
-    if store is not request.session and get_store(request).get(BACK_USER_KEY):
-        raise PermissionDenied(_("You have switched user already; exit first."))
+    if store is not request.session:
+        _refuse_forbidden_way(get_store(request), store)
     session = store.user_session
     aside = {
         "data": dict(session.data),
@@ -56,6 +55,7 @@ def switch_user(request: HttpRequest, user: Any, *, login_type: str | None = Non
         {**_auth_data(user, original_user), BACK_USER_KEY: original_user.pk},
         {
             "aside": aside,
+            BACK_HASH_KEY: original_user.get_session_auth_hash(),
             "login_at": session.meta.get("login_at", int(store.clock())),
             **store.manager.describe_browser(),
         },
@@ -77,7 +77,7 @@ def exit_switch_user(request: HttpRequest, *, login_type: str | None = None) -> 
     """
     store = get_store(request, login_type)
     original_user = _find_original_user(store)
-    target_user = _find_user(store.user_session.user_id)
+    target_user = find_user(store.user_session.user_id)
     if BACK_USER_KEY not in store:
         raise PermissionDenied(_("You have not switched user."))
     aside = store.user_session.meta.get("aside") or {}
@@ -122,6 +122,16 @@ def _refuse_forbidden(store: SessionStore, original_user: Any, target_user: Any)
         raise PermissionDenied(_("You cannot switch to a user with more rights than yours."))
 
 
+def _refuse_forbidden_way(source: SessionStore, target: SessionStore) -> None:
+    if source.get(BACK_USER_KEY):
+        raise PermissionDenied(_("You have switched user already; exit first."))
+    if target.login_type != get_default_login_type():
+        # Else whoever has stolen a customer's cookie could make a backend session of it.
+        raise PermissionDenied(
+            _("Log in to {} itself to switch user there.").format(target.login_type.name)
+        )
+
+
 def _may_come_back(store: SessionStore, original_user: Any, target_user: Any) -> bool:
     return (
         original_user is not None
@@ -133,16 +143,14 @@ def _may_come_back(store: SessionStore, original_user: Any, target_user: Any) ->
 def _restore(store: SessionStore, aside: dict[str, Any]) -> AnyUser:
     """Bring back what was put aside; an empty session where nothing was."""
     data = aside.get("data", {})
-    owner = _find_user(aside.get("user_id"))
+    owner = find_user(aside.get("user_id"))
     if owner is None and not data:
         store.flush()
         return AnonymousUser()
     if owner is None:
         store.rebind(None, data, {})
         return AnonymousUser()
-    if not owner.is_active or not constant_time_compare(
-        data.get(auth.HASH_SESSION_KEY, ""), owner.get_session_auth_hash()
-    ):
+    if not owner.is_active or not matches_auth_hash(owner, data.get(auth.HASH_SESSION_KEY, "")):
         store.flush()
         return AnonymousUser()
     store.rebind(
@@ -169,12 +177,8 @@ def _backend_of(user: Any) -> str:
     raise PermissionDenied(_("No authentication backend knows this user."))
 
 
-def _find_user(user_id: Any) -> Any:
-    return auth.get_user_model()._default_manager.filter(pk=user_id).first() if user_id else None
-
-
 def _find_original_user(store: SessionStore) -> Any:
-    return _find_user(store.get(BACK_USER_KEY))
+    return find_user(store.get(BACK_USER_KEY))
 
 
 def _announce(

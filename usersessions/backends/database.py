@@ -12,7 +12,6 @@ from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from django.db import connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Field, QuerySet
-from django.db.models.constants import OnConflict
 
 from ..user_session import SessionRecord
 from .base import SessionBackend
@@ -136,21 +135,29 @@ class DatabaseSessionBackend(SessionBackend):
     def _insert(self, ses_id: str, record: SessionRecord) -> bool:
         connection = connections[self.database]
         values: SessionRecord = {**self._blank, **record, "ses_id": ses_id}
+        params = self._params(values, self._columns, connection)
+        if self._own_fields:
+            row = self.model()
+            params += [
+                field.get_db_prep_save(field.pre_save(row, add=True), connection)
+                for field in self._own_fields
+            ]
         # Asking first would be a race, and catching the error would break a surrounding
         # transaction on PostgreSQL.
-        sql = self._sql(
-            ("insert",),
-            lambda: (
-                f"{connection.ops.insert_statement(on_conflict=OnConflict.IGNORE)} {self._table} "
-                f"({', '.join(map(self._quote, self._columns))}) "
-                f"VALUES ({', '.join(['%s'] * len(self._columns))}) "
-                + connection.ops.on_conflict_suffix_sql(
-                    self._fields.values(), OnConflict.IGNORE, [], []
-                )
-            ),
+        return self._execute(self._sql(("insert",), self._insert_sql), params) == 1
+
+    def _insert_sql(self) -> str:
+        connection = connections[self.database]
+        # Django's own way on SQLite swallows every violated constraint, not only a taken key.
+        takes_upserts = connection.vendor in ("sqlite", "postgresql")
+        statement = "INSERT INTO" if takes_upserts else "INSERT IGNORE INTO"
+        columns = [*map(self._quote, self._columns)]
+        columns += [connection.ops.quote_name(str(field.column)) for field in self._own_fields]
+        return (
+            f"{statement} {self._table} ({', '.join(columns)}) "
+            f"VALUES ({', '.join(['%s'] * len(columns))})"
+            + (" ON CONFLICT DO NOTHING" if takes_upserts else "")
         )
-        params = self._params(values, self._columns, connection)
-        return self._execute(sql, params) == 1
 
     def _update(
         self, ses_ids: Sequence[str], values: SessionRecord, expected: SessionRecord
@@ -210,6 +217,13 @@ class DatabaseSessionBackend(SessionBackend):
         if self.supports_permanent:
             fields["ses_permanent"] = self.model._meta.get_field("ses_permanent")
         return cast("dict[str, Field[Any, Any]]", fields)
+
+    @cached_property
+    def _own_fields(self) -> list[Field[Any, Any]]:
+        """The fields that a model of the site's own has besides ours."""
+        return [
+            field for field in self.model._meta.concrete_fields if field.name not in self._fields
+        ]
 
     @cached_property
     def supports_permanent(self) -> bool:

@@ -74,6 +74,8 @@ class Command(BaseCommand):
             raise CommandError(
                 f"There is no database {database!r}; choose from: {', '.join(connections)}."
             )
+        if batch_size < 1:
+            raise CommandError(f"batch_size must be at least 1, not {batch_size!r}.")
         for name in dict.fromkeys(login_types or get_login_types()):
             backend = _on_database(SessionManager.get_session_backend(name), database)
             manager = UserSessionManager.create(name, backend=backend)
@@ -103,6 +105,14 @@ class Command(BaseCommand):
 
 
 def _on_database(backend: SessionBackend, alias: str | None) -> SessionBackend:
-    if alias is None or not isinstance(backend, DatabaseSessionBackend):
+    if alias is None:
         return backend
+    if not isinstance(backend, DatabaseSessionBackend):
+        raise CommandError(
+            f"{backend.login_type} keeps its sessions in no database: leave --database out, or "
+            "choose other types with --login-type."
+        )
+    table = backend.model._meta.db_table
+    if table not in connections[alias].introspection.table_names():
+        raise CommandError(f"The database {alias!r} has no table {table!r}.")
     return type(backend)(backend.login_type, {**backend.options, "using": alias})

@@ -1,0 +1,43 @@
+"""Who is behind a switched session, and whether they still may be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.utils.crypto import constant_time_compare
+
+from .user_session import UserSession
+
+#: Where the original user's id is kept, in the session's data, as in TYPO3.
+BACK_USER_KEY = "backuserid"
+
+#: Where the original user's auth hash is kept, in what the app itself remembers.
+BACK_HASH_KEY = "back_hash"
+
+
+def find_user(user_id: Any) -> Any:
+    """Return a user by primary key, None if there is none. Costs one query."""
+    return get_user_model()._default_manager.filter(pk=user_id).first() if user_id else None
+
+
+def matches_auth_hash(user: Any, auth_hash: str) -> bool:
+    """Return whether a session's auth hash is the user's, under any of the secret keys."""
+    hashes = [user.get_session_auth_hash(), *user.get_session_auth_fallback_hash()]
+    return any(constant_time_compare(auth_hash, known) for known in hashes)
+
+
+def may_go_on(session: UserSession) -> bool:
+    """Return whether a session may be used as far as the user behind it is concerned.
+
+    Whoever was deactivated, deleted or given a new password has no sessions any more, switched
+    ones included. Costs one query for a switched session, none for any other.
+    """
+    if BACK_USER_KEY not in session:
+        return True
+    user = find_user(session[BACK_USER_KEY])
+    return (
+        user is not None
+        and user.is_active
+        and matches_auth_hash(user, session.meta.get(BACK_HASH_KEY, ""))
+    )
