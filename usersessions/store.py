@@ -18,9 +18,10 @@ from .backends.base import SessionNotCreated, SessionNotFound, SessionNotUpdated
 from .conf import LoginType, get_engine_login_type, get_login_types
 from .expiry import EXPIRY_KEY
 from .original_user import may_go_on
+from .request_changes import RequestChanges
 from .session_data import LOGIN_KEYS
 from .tokens import is_identifier, new_identifier, resolve_unscoped
-from .user_session import Stored, UserSession
+from .user_session import UserSession
 from .user_session_manager import UserSessionManager
 
 
@@ -65,8 +66,6 @@ class SessionStore(SessionBase):
         self._expiry_read: Any = None
         self._named_at_read: Any = None
         self._is_confirmed = False
-        self._removed: list[tuple[str, int]] = []
-        self._unsure: tuple[int, Stored | None] | None = None
 
     @cached_property
     def serializer(self) -> Any:
@@ -75,6 +74,10 @@ class SessionStore(SessionBase):
     @cached_property
     def manager(self) -> UserSessionManager:
         return UserSessionManager(self.login_type, clock=self.clock)
+
+    @cached_property
+    def _changes(self) -> RequestChanges:
+        return RequestChanges(self.manager)
 
     # What is behind it
 
@@ -223,15 +226,14 @@ class SessionStore(SessionBase):
             return self.create()
         self._bind_user()
         session = self.user_session
-        depth, stored_before = self.manager.backend.transaction_depth, session.stored
+        stored_before = session.stored
         try:
             self._loaded = self.manager.store(session)
         except SessionNotCreated as exc:
             raise CreateError from exc
         except SessionNotUpdated as exc:
             raise UpdateError from exc
-        if self._unsure is None and depth:
-            self._unsure = depth, stored_before
+        self._changes.note_save(stored_before)
         self.was_saved = self._is_confirmed = True
         self._is_created = self._is_created or must_create
         return None
@@ -284,14 +286,14 @@ class SessionStore(SessionBase):
 
     def _note_removal(self, identifier: str) -> None:
         self.accessed = True
-        self._removed.append((identifier, self.manager.backend.transaction_depth))
+        self._changes.note_removal(identifier)
         if identifier in (self._stored_key(), self._presented_key):
             self.has_ended_cookie = True
 
     @property
     def _has_ended(self) -> bool:
         """Whether this request ended the very session that it has in hand."""
-        return self._stored_key() in [identifier for identifier, _ in self._removed]
+        return self._changes.has_removed(self._stored_key())
 
     def _stored_key(self) -> str | None:
         if self._loaded is None:
@@ -411,7 +413,7 @@ class SessionStore(SessionBase):
     @property
     def has_work_to_finish(self) -> bool:
         """Whether ``finish()`` may need the storage."""
-        return bool(self._removed or self._unsure or (self._loaded and self.accessed))
+        return self.accessed and bool(self._loaded or self._changes)
 
     def finish(self, *, may_store: bool) -> None:
         """Do what the storage must know at the end of a request.
@@ -421,9 +423,10 @@ class SessionStore(SessionBase):
 
         Costs one query if the data changed or the last update is more than 61 s ago, else none.
         """
-        self._repeat_removals()
-        self._notice_rollback(may_store=may_store)
+        self._changes.repeat_removals()
         session = self._loaded
+        if session is not None and (may_store or session.is_new):
+            self._changes.restore(session)
         if session is None or not may_store or self._has_ended:
             return
         if self._has_changes(session):
@@ -453,22 +456,6 @@ class SessionStore(SessionBase):
             self._use(None)
         else:
             self.save()
-
-    def _repeat_removals(self) -> None:
-        """Delete again what was deleted in a transaction that has ended, perhaps by a rollback."""
-        depth = self.manager.backend.transaction_depth if self._removed else 0
-        for identifier, depth_then in self._removed:
-            if depth < depth_then:
-                self.manager.backend.remove(identifier)
-
-    def _notice_rollback(self, *, may_store: bool) -> None:
-        """Go back to what is stored if a transaction took the view's own ``save()`` back."""
-        session = self._loaded
-        if self._unsure is None or session is None or not (may_store or session.is_new):
-            return
-        depth, stored_before = self._unsure
-        if self.manager.backend.transaction_depth < depth and not self.manager.holds(session):
-            session.stored = stored_before
 
 
 def _user_id_of(value: Any) -> int:
