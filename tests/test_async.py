@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -100,3 +101,24 @@ def test_original_user_can_be_awaited(alice: Any, superuser: Any) -> None:
     store.save()
     scope = store.login_type.cookie_scope(request)
     assert serve(who, {"fe_sessionid": store.user_session.get_jwt(scope)}).content == b"'admin'"
+
+
+def test_request_without_work_for_the_storage_stays_in_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cookies = cookies_of(serve(put_basket))
+    threads = set()
+    finish = SessionStore.finish
+
+    def note_thread(store: SessionStore, **options: Any) -> None:
+        threads.add((threading.get_ident(), len(store._session_cache)))
+        finish(store, **options)
+
+    monkeypatch.setattr(SessionStore, "finish", note_thread)
+
+    async def read(request: Any) -> int:
+        await request.session.aget("basket")
+        return threading.get_ident()
+
+    loops = [int(serve(read, each).content) for each in (cookies, {})]
+    assert threads == {(loops[0], 1), (loops[1], 0)}

@@ -412,8 +412,15 @@ class SessionStore(SessionBase):
 
     @property
     def has_work_to_finish(self) -> bool:
-        """Whether ``finish()`` may need the storage."""
-        return self.accessed and bool(self._loaded or self._changes)
+        """Whether ``finish()`` needs the storage; async code goes to a thread only then."""
+        session = self._loaded
+        return bool(self.accessed and self._changes) or (
+            session is not None
+            and (
+                self._has_changes(session)
+                or (session.stored is not None and self.manager.is_touch_due(session))
+            )
+        )
 
     def finish(self, *, may_store: bool) -> None:
         """Do what the storage must know at the end of a request.

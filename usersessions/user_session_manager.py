@@ -273,14 +273,18 @@ class UserSessionManager:
 
         Costs one query or none. Source: TYPO3 ``UserSessionManager::updateSessionTimestamp()``.
         """
-        if session.get(EXPIRY_KEY):
+        if not self.is_touch_due(session):
             return session
         timestamp = self.expiry.timestamp(session)
-        if timestamp <= session.last_updated + UPDATE_GRACE:
-            return session
         if not self.backend.touch(session.identifier, timestamp, seen=session.last_updated):
             return session
         return session.as_stored({"ses_tstamp": timestamp})
+
+    def is_touch_due(self, session: UserSession) -> bool:
+        """Return whether using the session now would move its end by more than 61 seconds."""
+        if session.get(EXPIRY_KEY):
+            return False
+        return self.expiry.timestamp(session) > session.last_updated + UPDATE_GRACE
 
     def store(self, session: UserSession) -> UserSession:
         """Store a session in whichever way it needs: as a new one, renewed, or changed.
