@@ -1033,3 +1033,50 @@ def test_user_id_that_is_no_key_is_named(client: Client) -> None:
 
     with pytest.raises(ValueError, match="'_auth_user_id' must be the integer key of a user"):
         visit(client, view)
+
+
+# A new SECRET_KEY
+
+
+@pytest.fixture
+def rotated(client: Client, clock: Clock, settings: Any) -> str:
+    """Change SECRET_KEY while a visitor has a session; return the row's hash from before."""
+    visit(client, put_basket)
+    (row,) = fe_rows()
+    settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
+    settings.SECRET_KEY = "the key that came after" * 3
+    clock.forward(62)
+    return row.ses_id
+
+
+def test_row_and_cookie_move_to_the_new_key_as_they_are_used(
+    client: Client, rotated: str, settings: Any, session_queries: SessionQueries
+) -> None:
+    with session_queries:
+        response = visit(client, read_basket)
+    assert response.content == b"{'apple': 3}"
+    assert session_queries.kinds == ["SELECT", "UPDATE"]
+    assert the_cookie(response)["max-age"] == ""
+    assert [row.ses_id for row in fe_rows()] != [rotated]
+    settings.SECRET_KEY_FALLBACKS = []
+    assert visit(client, read_basket).content == b"{'apple': 3}"
+
+
+def test_cookie_that_has_moved_is_not_sent_again(
+    client: Client, rotated: str, clock: Clock
+) -> None:
+    visit(client, read_basket)
+    clock.forward(62)
+    assert not visit(client, read_basket).cookies
+
+
+def test_cookie_without_signature_is_not_sent_again_for_a_new_key(
+    client: Client, clock: Clock, settings: Any
+) -> None:
+    settings.USERSESSIONS = {"FE": {"COOKIE_FORMAT": "identifier"}}
+    visit(client, put_basket)
+    settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
+    settings.SECRET_KEY = "the key that came after" * 3
+    clock.forward(62)
+    response = visit(client, read_basket)
+    assert (response.content, bool(response.cookies)) == (b"{'apple': 3}", False)

@@ -326,8 +326,9 @@ class SessionStore(SessionBase):
     def cookie_is_due(self) -> bool:
         """Whether the response must carry the cookie: it is new, permanent, or expires anew.
 
-        A permanent one is sent again when this request has written to the session: an answer that
-        comes late must not bring the cookie of a session back that another tab has renewed.
+        A permanent one, or one that is signed with a fallback of ``SECRET_KEY``, is sent again when
+        this request has written to the session: an answer that comes late must not bring the
+        cookie of a session back that another tab has renewed.
         """
         session = self._loaded
         if session is None or session.stored is None or session.is_renewed or self._has_ended:
@@ -335,9 +336,18 @@ class SessionStore(SessionBase):
         expiry = session.get(EXPIRY_KEY)
         return (
             session.is_new
-            or (session.is_permanent and self._is_confirmed)
+            or (self._is_confirmed and (session.is_permanent or self._has_old_signature))
             or expiry != self._expiry_read
             or bool(expiry and self.was_saved)
+        )
+
+    @property
+    def _has_old_signature(self) -> bool:
+        if self._request is None or self.login_type.cookie_format != "token":
+            return False
+        token = self._request.COOKIES.get(self.login_type.cookie_name, "")
+        return bool(settings.SECRET_KEY_FALLBACKS) and not (
+            self.login_type.cookie_scope(self._request).is_current(token)
         )
 
     @property

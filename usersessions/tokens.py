@@ -98,6 +98,10 @@ class CookieScope:
             return None
         return _identifier_in(payload)
 
+    def is_current(self, token: str) -> bool:
+        """Return whether a token is signed with ``SECRET_KEY`` itself, not with a fallback."""
+        return _verified_payload(token, self.keys.token_keys()[:1]) is not None
+
     def _claim(self) -> dict[str, object]:
         return {"domain": self.domain, "hostOnly": self.host_only, "path": self.path}
 
