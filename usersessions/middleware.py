@@ -18,6 +18,7 @@ from .auth.switch_user import get_original_user
 from .conf import get_login_type_for, get_login_types
 from .cookies import send_cookie
 from .current_request import serving
+from .error_reports import hide_sessions_in_reports
 from .session_manager import SessionManager
 from .store import SessionStore
 from .user_sessions import UserSessions
@@ -58,6 +59,7 @@ class UserSessionMiddleware(SessionMiddleware):
             return self.process_response(request, response)
 
     def process_request(self, request: HttpRequest) -> None:
+        hide_sessions_in_reports(request)
         stores = UserSessions(request)
         request.user_sessions = stores  # type: ignore[attr-defined]
         request.session = stores[get_login_type_for(request).name]

@@ -32,6 +32,11 @@ def is_identifier(text: object) -> bool:
     return isinstance(text, str) and _IDENTIFIER.fullmatch(text) is not None
 
 
+def looks_like_token(text: str) -> bool:
+    """Return whether a text has the shape of a JWT: three parts of base64url."""
+    return _TOKEN.fullmatch(text) is not None
+
+
 @dataclass(frozen=True)
 class Keys:
     """Derives what one login type needs from ``SECRET_KEY``, and from its fallbacks behind it.
@@ -126,7 +131,7 @@ def _identifier_in(payload: dict[str, object]) -> str | None:
 
 
 def _verified_payload(token: str, keys: Sequence[bytes]) -> dict[str, object] | None:
-    if len(token) > MAX_TOKEN_LENGTH or not _TOKEN.fullmatch(token):
+    if len(token) > MAX_TOKEN_LENGTH or not looks_like_token(token):
         return None
     for key in keys:
         try:
