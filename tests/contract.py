@@ -474,6 +474,15 @@ class BackendContract:
         assert backend.collect_garbage(100, 40, now=NOW, batch_size=2, max_batches=2) == 3
         assert len(list(backend.get_all())) == 3
 
+    # Transactions
+
+    def test_write_that_nothing_took_back_was_not_rolled_back(
+        self, backend: SessionBackend
+    ) -> None:
+        was_rolled_back = backend.watch_transaction()
+        backend.set(IDENTIFIER, a_record())
+        assert was_rolled_back() is False
+
     # Removing what has not changed
 
     def test_removal_of_unchanged_data_removes(self, backend: SessionBackend) -> None:

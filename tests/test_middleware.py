@@ -1080,3 +1080,232 @@ def test_cookie_without_signature_is_not_sent_again_for_a_new_key(
     clock.forward(62)
     response = visit(client, read_basket)
     assert (response.content, bool(response.cookies)) == (b"{'apple': 3}", False)
+
+
+# Saved by the view, in a transaction
+
+
+def in_a_transaction(view: Any) -> Any:
+    """As ATOMIC_REQUESTS does it."""
+    return transaction.atomic(view)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_login_as_another_user_after_the_views_own_save_is_stored(
+    client: Client, alice: Any, bob: Any
+) -> None:
+    visit(client, log_in(alice))
+
+    def view(request: Any) -> None:
+        request.session["x"] = 1
+        request.session.save()
+        auth.login(request, bob)
+
+    visit(client, in_a_transaction(view))
+    assert [row.ses_userid for row in fe_rows()] == [bob.pk]
+    assert visit(client, lambda request: request.user.username).content == b"'bob'"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_data_after_the_views_own_save_and_logout_is_stored(client: Client, alice: Any) -> None:
+    visit(client, log_in(alice))
+
+    def view(request: Any) -> None:
+        request.session["x"] = 1
+        request.session.save()
+        auth.logout(request)
+        request.session["bye"] = 1
+
+    visit(client, in_a_transaction(view))
+    assert visit(client, lambda request: dict(request.session)).content == b"{'bye': 1}"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_logout_after_the_views_own_renewal_holds_although_both_are_rolled_back(
+    client: Client, alice: Any
+) -> None:
+    """Attack: the session is back under the identifier from before the view's own save."""
+    visit(client, log_in(alice))
+
+    def view(request: Any) -> None:
+        request.session.cycle_key()
+        request.session.save()
+        auth.logout(request)
+        raise RuntimeError
+
+    client.raise_request_exception = False
+    visit(client, in_a_transaction(view))
+    assert fe_rows() == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_session_that_ended_after_the_views_own_save_was_committed_stays_ended(
+    client: Client, alice: Any
+) -> None:
+    """Attack: a login that is revoked in the same request comes back with the response."""
+
+    def view(request: Any) -> None:
+        auth.login(request, alice)
+        request.session.save()
+        alice.is_active = False
+        alice.save()
+
+    assert session_cookies(visit(client, in_a_transaction(view))) == ["fe_sessionid"]
+    assert fe_rows() == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_others_store_after_the_views_own_save_was_committed_stays(client: Client) -> None:
+    visit(client, put_basket)
+
+    def view(request: Any) -> None:
+        with transaction.atomic():
+            request.session["basket"] = {"apple": 1}
+            request.session.save()
+        theirs = SessionStore(request.COOKIES["fe_sessionid"])
+        theirs["basket"] = {"apple": 1, "pear": 9}
+        theirs.save()
+
+    visit(client, view)
+    assert visit(client, read_basket).content == b"{'apple': 1, 'pear': 9}"
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("has_session", [True, False])
+def test_second_save_after_a_rollback_stores_what_the_first_had(
+    client: Client, has_session: bool
+) -> None:
+    if has_session:
+        visit(client, put_basket)
+
+    def view(request: Any) -> None:
+        request.session["a"] = 1
+        with transaction.atomic():
+            request.session.save()
+            transaction.set_rollback(True)
+        request.session["b"] = 2
+        request.session.save()
+
+    visit(client, view)
+    response = visit(client, lambda request: {"a", "b"} <= set(request.session.keys()))
+    assert response.content == b"True"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_adopted_session_whose_renewal_was_rolled_back_keeps_the_old_cookie(
+    client: Client, alice: Any
+) -> None:
+    visit(client, log_in(alice))
+
+    def view(request: Any) -> None:
+        kept = SessionManager.invalidate_all_sessions_by_user_id(
+            "FE", alice.pk, keep=request.session.user_session
+        )
+        request.session.adopt(kept)
+        raise RuntimeError
+
+    client.raise_request_exception = False
+    assert session_cookies(visit(client, in_a_transaction(view))) == []
+    assert visit(client, lambda request: request.user.username).content == b"'alice'"
+
+
+def test_save_in_a_savepoint_that_is_kept_is_not_taken_for_rolled_back(
+    client: Client, session_queries: SessionQueries
+) -> None:
+    """As under ATOMIC_REQUESTS inside a TestCase."""
+    visit(client, put_basket)
+
+    def view(request: Any) -> None:
+        request.session["x"] = 1
+        request.session.save()
+
+    with session_queries:
+        visit(client, in_a_transaction(view))
+    assert session_queries.kinds == ["SELECT", "UPDATE"]
+
+
+# Odd orders
+
+
+def test_custom_expiry_of_a_request_that_failed_sends_no_cookie(client: Client) -> None:
+    visit(client, put_basket)
+
+    def fail(request: Any) -> HttpResponse:
+        request.session.set_expiry(300)
+        return HttpResponse(status=500)
+
+    assert not visit(client, fail).cookies
+
+
+def test_failure_of_one_session_does_not_cost_another_its_cookie(
+    client: Client, alice: Any
+) -> None:
+    visit(client, put_basket)
+
+    def view(request: Any) -> None:
+        auth.login(request, alice)
+        request.user_sessions["BE"]["cannot be stored"] = object()
+
+    client.raise_request_exception = False
+    response = visit(client, view)
+    assert (response.status_code, session_cookies(response)) == (500, ["fe_sessionid"])
+    assert visit(client, read_basket).content == b"{'apple': 3}"
+
+
+def test_login_over_another_users_session_looks_for_no_twin(
+    client: Client, alice: Any, bob: Any, session_queries: SessionQueries
+) -> None:
+    visit(client, log_in(alice))
+    with session_queries:
+        visit(client, log_in(bob))
+    assert session_queries.kinds == ["SELECT", "DELETE", "INSERT"]
+
+
+def test_loading_again_after_a_save_does_not_forget_the_cookie(client: Client) -> None:
+    def view(request: Any) -> None:
+        put_basket(request)
+        request.session.save()
+        request.session.load()
+
+    assert identifier_in(the_cookie(visit(client, view)).value)
+
+
+def test_session_created_empty_survives_save_every_request(client: Client, settings: Any) -> None:
+    settings.SESSION_SAVE_EVERY_REQUEST = True
+    visit(client, lambda request: request.session.create())
+    visit(client, read_basket)
+    assert len(fe_rows()) == 1
+
+
+def test_login_that_is_cleared_in_the_same_request_binds_nobody(client: Client, alice: Any) -> None:
+    def view(request: Any) -> None:
+        auth.login(request, alice)
+        request.session.clear()
+        request.session["x"] = 1
+
+    visit(client, view)
+    assert [row.ses_userid for row in fe_rows()] == [0]
+
+
+def test_key_that_is_cycled_after_a_deletion_starts_a_session_of_its_own(client: Client) -> None:
+    visit(client, put_basket)
+
+    def view(request: Any) -> None:
+        read_basket(request)
+        request.session.delete()
+        request.session.cycle_key()
+
+    assert identifier_in(the_cookie(visit(client, view)).value)
+    assert visit(client, read_basket).content == b"{'apple': 3}"
+
+
+def test_session_stored_again_on_purpose_keeps_its_cookie(client: Client) -> None:
+    visit(client, put_basket)
+
+    def view(request: Any) -> None:
+        read_basket(request)
+        request.session.delete()
+        request.session.save(must_create=True)
+
+    assert identifier_in(the_cookie(visit(client, view)).value)
+    assert visit(client, read_basket).content == b"{'apple': 3}"

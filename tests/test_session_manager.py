@@ -228,3 +228,15 @@ def test_kept_session_that_has_ended_stays_ended(
     short_hash = manager.backend.hash(session.identifier)[:8]
     assert str(caught.value) == (f"The FE session {short_hash} was not updated: it has ended.")
     assert not FrontendSession.objects.exists()
+
+
+def test_session_that_is_not_stored_for_the_user_cannot_be_kept(alice: Any) -> None:
+    """It would be kept under a new key, but bound to nobody."""
+    manager = UserSessionManager.create("FE")
+    visitor = manager.create_anonymous_session()
+    visitor.set("x", 1)
+    stored = manager.fixate_anonymous_session(visitor)
+    for keep in (manager.create_anonymous_session(), manager.begin_login(stored, alice.pk)):
+        with pytest.raises(ValueError, match=r"^keep must be a stored session of user \d+: save"):
+            SessionManager.invalidate_all_sessions_by_user_id("FE", alice.pk, keep=keep)
+    assert manager.is_session_persisted(stored)

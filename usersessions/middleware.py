@@ -8,6 +8,7 @@ from typing import Any, cast
 from asgiref.sync import sync_to_async
 from django.contrib.sessions.backends.base import UpdateError
 from django.contrib.sessions.middleware import SessionMiddleware
+from django.core.handlers.exception import response_for_exception
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
@@ -76,16 +77,24 @@ class UserSessionMiddleware(SessionMiddleware):
         self, request: HttpRequest, response: HttpResponseBase
     ) -> HttpResponseBase:
         failure: Exception | None = None
+        finished = []
         for store in _stores(request):
             if not store.accessed:
                 continue
             try:
-                _finish(request, response, store)
+                if _finish(request, response, store):
+                    finished.append(store)
             except Exception as exc:  # the other sessions must be finished all the same
                 failure = exc
-        if failure is not None:
+        if failure is None:
+            return response
+        if not any(store.cookie_is_due for store in finished):
             raise failure
-        return response
+        # Their new identifiers are stored: without their cookies people would be logged out.
+        answer = response_for_exception(request, failure)
+        for store in finished:
+            _send_cookie(request, answer, store)
+        return answer
 
 
 def _stores(request: HttpRequest) -> list[SessionStore]:
@@ -97,8 +106,8 @@ def _stores(request: HttpRequest) -> list[SessionStore]:
     return stores
 
 
-def _finish(request: HttpRequest, response: HttpResponseBase, store: SessionStore) -> None:
-    patch_vary_headers(response, ("Cookie",))
+def _finish(request: HttpRequest, response: HttpResponseBase, store: SessionStore) -> bool:
+    """Store the session and its cookie; return False if another request has ended it meanwhile."""
     may_store = response.status_code < 500
     if may_store and store.modified:
         # A host that Django does not allow gets its 400 before anything is stored for it.
@@ -107,10 +116,17 @@ def _finish(request: HttpRequest, response: HttpResponseBase, store: SessionStor
         store.finish(may_store=may_store)
     except UpdateError:
         logger.info("A %s session ended while a request used it.", store.login_type.name)
-        return
-    send_cookie(request, response, store)
+        patch_vary_headers(response, ("Cookie",))
+        return False
+    _send_cookie(request, response, store)
     if store.was_saved and not store.manager.backend.transaction_depth:
         _collect_some_garbage(store)
+    return True
+
+
+def _send_cookie(request: HttpRequest, response: HttpResponseBase, store: SessionStore) -> None:
+    patch_vary_headers(response, ("Cookie",))
+    send_cookie(request, response, store)
 
 
 def _collect_some_garbage(store: SessionStore) -> None:

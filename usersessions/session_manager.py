@@ -44,12 +44,15 @@ class SessionManager:
 
         :param keep: a stored session of the user that survives, under a new identifier
         :return: the kept session, whose cookie is now due; None when nothing was kept
+        :raises ValueError: ``keep`` is not stored, or not bound to the user in the storage
         :raises SessionNotUpdated: ``keep`` has ended meanwhile; the others are ended all the same
 
         Costs one indexed delete, and one update for ``keep``. Source: TYPO3
         ``SessionManager::invalidateAllSessionsByUserId()``, which walks all sessions.
         """
         backend = cls.get_session_backend(login_type)
+        if keep is not None and (keep.stored is None or keep.stored.user_id != user_id):
+            raise ValueError(f"keep must be a stored session of user {user_id}: save it first.")
         if keep is None:
             backend.remove_by_user(user_id)
             return None

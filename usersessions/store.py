@@ -77,7 +77,7 @@ class SessionStore(SessionBase):
 
     @cached_property
     def _changes(self) -> RequestChanges:
-        return RequestChanges(self.manager)
+        return RequestChanges(self.manager.backend)
 
     # What is behind it
 
@@ -176,8 +176,11 @@ class SessionStore(SessionBase):
     def load(self) -> dict[str, Any]:
         """Return the data as stored now, forgetting changes that were not saved."""
         identifier = self._stored_key()
+        is_new, expiry_read = self._loaded is not None and self._loaded.is_new, self._expiry_read
         self._use(None if identifier is None else self._find(identifier))
         self._modified = False
+        if is_new:  # its cookie is due all the same
+            self.user_session.is_new, self._expiry_read = True, expiry_read
         return self._session_cache
 
     def exists(self, session_key: str) -> bool:
@@ -224,27 +227,31 @@ class SessionStore(SessionBase):
             self._claim_key_to_create()
         elif self._get_session() is not None and self.session_key is None:
             return self.create()
+        self._changes.restore(self.user_session)
+        stored_before = self.user_session.stored
+        self._write()
+        self._changes.note_save(self.user_session.identifier, stored_before)
+        self._is_created = self._is_created or must_create
+        return None
+
+    def _write(self) -> None:
         self._bind_user()
-        session = self.user_session
-        stored_before = session.stored
         try:
-            self._loaded = self.manager.store(session)
+            self._loaded = self.manager.store(self.user_session)
         except SessionNotCreated as exc:
             raise CreateError from exc
         except SessionNotUpdated as exc:
             raise UpdateError from exc
-        self._changes.note_save(stored_before)
         self.was_saved = self._is_confirmed = True
-        self._is_created = self._is_created or must_create
-        return None
 
     def adopt(self, session: UserSession) -> None:
         """Go on with a stored session that somebody else has renewed, and send its cookie.
 
         For what ``SessionManager.invalidate_all_sessions_by_user_id()`` returns.
         """
+        stored_before = self.user_session.stored
         self._use(session)
-        self.accessed = True
+        self._changes.note_save(session.identifier, stored_before)
 
     def _claim_key_to_create(self) -> None:
         key = self.session_key
@@ -252,13 +259,15 @@ class SessionStore(SessionBase):
         session = self.user_session
         if key is not None and session.identifier != key:
             self._loaded = session.renewed(key, user_id=session.user_id)
-        self.user_session.stored = None
+        self.user_session.stored, self.user_session.is_new = None, True
 
     def cycle_key(self) -> None:
         """Take a new identifier at once, keep the data; ``save()`` tells the storage."""
         session = self.user_session
         if session.stored is not None:
             self._loaded = session.renewed(new_identifier(), user_id=session.user_id)
+        if self._has_ended:
+            self.user_session.stored = None  # a session of its own, with the data of the old one
         self._is_claimed = True
         self.modified = True
 
@@ -337,7 +346,7 @@ class SessionStore(SessionBase):
         return (
             session.is_new
             or (self._is_confirmed and (session.is_permanent or self._has_old_signature))
-            or expiry != self._expiry_read
+            or (self._is_confirmed and expiry != self._expiry_read)
             or bool(expiry and self.was_saved)
         )
 
@@ -372,9 +381,10 @@ class SessionStore(SessionBase):
             session,
             user_id,
             is_permanent=self.login_type.allows_permanent(self.asked_permanent),
-            came_with=self._presented_key if session.stored is None else None,
+            came_with=self._unstored_key if session.stored is None else None,
             sent_at=self._opened_at,
         )
+        self._named_at_read = session.get(AUTH_USER_KEY)
         self._is_claimed = True
         self.modified = True
 
@@ -396,6 +406,13 @@ class SessionStore(SessionBase):
         session.meta = meta
         session.is_permanent = is_permanent
         session.override_data(data)
+        self._named_at_read = session.get(AUTH_USER_KEY)
+
+    @property
+    def _unstored_key(self) -> str | None:
+        """The identifier that the browser sent, unless this request has ended its session."""
+        key = self._presented_key
+        return None if self._changes.has_removed(key) else key
 
     @property
     def identifiers(self) -> list[str]:
@@ -447,8 +464,8 @@ class SessionStore(SessionBase):
         if session is None or not may_store or self._has_ended:
             return
         if self._has_changes(session):
-            if session.data or self._is_created:
-                self.save()
+            if session.data or self._is_created or not self.modified:
+                self._write()
             elif session.stored is not None:
                 self._end_emptied(session)
         elif session.stored is not None:
@@ -472,7 +489,7 @@ class SessionStore(SessionBase):
             self._note_removal(identifier)
             self._use(None)
         else:
-            self.save()
+            self._write()
 
 
 def _user_id_of(value: Any) -> int:

@@ -307,14 +307,6 @@ class UserSessionManager:
         """
         return self._writer.remove_emptied(session)
 
-    def holds(self, session: UserSession) -> bool:
-        """Return whether the storage holds the session just as it was stored. Costs one query."""
-        try:
-            record = self.backend.get(session.identifier)
-        except SessionNotFound:
-            return False
-        return session.stored is not None and record["ses_data"] == session.stored.data
-
     def is_session_persisted(self, session: UserSession) -> bool:
         """Return whether the session is stored now. Costs one query.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -261,6 +261,10 @@ class SessionBackend(ABC):
     def transaction_depth(self) -> int:
         """How many transactions the storage is in; 0 where it has none."""
         return 0
+
+    def watch_transaction(self) -> Callable[[], bool]:
+        """Return a function that tells later whether what is written now was rolled back."""
+        return lambda: False
 
     # What a backend implements, besides the abstract methods above.
 

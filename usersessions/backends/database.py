@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
 from django.apps import apps
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
-from django.db import connections, router
+from django.db import connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Field, QuerySet
 
@@ -74,6 +74,22 @@ class DatabaseSessionBackend(SessionBackend):
     @property
     def transaction_depth(self) -> int:
         return len(connections[self.database].atomic_blocks)
+
+    def watch_transaction(self) -> Callable[[], bool]:
+        connection = connections[self.database]
+        was_committed: list[bool] = []
+
+        def note_commit() -> None:
+            was_committed.append(True)
+
+        transaction.on_commit(note_commit, using=self.database)
+        # A rollback, to a savepoint too, drops the callbacks of what it takes back.
+        return lambda: (
+            not (
+                was_committed
+                or any(waiting[1] is note_commit for waiting in connection.run_on_commit)
+            )
+        )
 
     def get_all(self) -> Iterator[SessionRecord]:
         return self._iterate(self._rows.order_by())
