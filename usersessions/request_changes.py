@@ -13,12 +13,12 @@ from .user_session import Stored, UserSession
 
 
 class RequestChanges:
-    """Notes removals and the first save in a transaction; mends them when it was rolled back."""
+    """Notes removals and saves in transactions; mends them when these were rolled back."""
 
     def __init__(self, backend: SessionBackend) -> None:
         self._backend = backend
         self._removed: dict[str, int] = {}
-        self._saved: tuple[Stored | None, Callable[[], bool]] | None = None
+        self._saved: list[tuple[Stored | None, Callable[[], bool]]] = []
 
     def __bool__(self) -> bool:
         """Whether there is anything that may have to be mended."""
@@ -27,21 +27,20 @@ class RequestChanges:
     def note_removal(self, identifier: str) -> None:
         depth = self._backend.transaction_depth
         self._removed[identifier] = depth
-        if self._saved is not None:
-            # Under its identifier from before the save, a rollback would bring the session back.
-            stored_before, _ = self._saved
+        # Under its identifier from before a save, a rollback would bring the session back.
+        for stored_before, _ in self._saved:
             if stored_before is not None:
                 self._removed[stored_before.identifier] = depth
-            self._saved = None
+        self._saved.clear()
 
     def has_removed(self, identifier: str | None) -> bool:
         return identifier in self._removed
 
     def note_save(self, identifier: str, stored_before: Stored | None) -> None:
-        """Remember what was stored before the request's first save, if a transaction is open."""
+        """Remember what was stored before a save of the request's own in a transaction."""
         self._removed.pop(identifier, None)
-        if self._saved is None and self._backend.transaction_depth:
-            self._saved = stored_before, self._backend.watch_transaction()
+        if self._backend.transaction_depth:
+            self._saved.append((stored_before, self._backend.watch_transaction()))
 
     def repeat_removals(self) -> None:
         """Delete again what was deleted in a transaction that has ended, perhaps by a rollback."""
@@ -50,10 +49,9 @@ class RequestChanges:
                 self._backend.remove(identifier)
 
     def restore(self, session: UserSession) -> None:
-        """Go back to what is stored if a transaction took the request's own save back."""
-        if self._saved is None:
-            return
-        stored_before, was_rolled_back = self._saved
-        if was_rolled_back():
-            session.stored = stored_before
-            self._saved = None
+        """Go back to what is stored if a transaction took saves of the request's own back."""
+        for place, (stored_before, was_rolled_back) in enumerate(self._saved):
+            if was_rolled_back():
+                session.stored = stored_before
+                del self._saved[place:]
+                return

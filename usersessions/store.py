@@ -307,6 +307,7 @@ class SessionStore(SessionBase):
     def _stored_key(self) -> str | None:
         if self._loaded is None:
             return self._presented_key
+        self._changes.restore(self._loaded)
         return self._loaded.stored.identifier if self._loaded.stored else None
 
     @classmethod
@@ -417,8 +418,8 @@ class SessionStore(SessionBase):
     @property
     def identifiers(self) -> list[str]:
         """Under which identifiers the session is stored now, or will be when it is saved."""
-        stored = [self._loaded.stored.identifier] if self._loaded and self._loaded.stored else []
-        return [*stored, *([self.session_key] if self.session_key else [])]
+        keys = (self._stored_key(), self.session_key)
+        return [key for key in keys if key is not None]
 
     def _bind_user(self) -> None:
         """Follow the data where it names another user than the session is bound to.
