@@ -11,7 +11,7 @@ import pytest
 from django.contrib import auth
 from django.contrib.sessions.backends.base import UpdateError
 from django.db import transaction
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from usersessions.models import FrontendSession
@@ -122,4 +122,43 @@ def test_next_request_finds_what_the_last_one_left(requests: list[list[Any]], db
         for row in FrontendSession.objects.all():
             named = json.loads(bytes(row.ses_data)).get(auth.SESSION_KEY, "0")
             assert row.ses_userid == int(named)
+        transaction.set_rollback(True)
+
+
+#: Steps that reach the storage at once, by their nature.
+AT_ONCE = {"save", "create", "flush", "delete", "logout"}
+
+
+@settings(
+    deadline=None,
+    max_examples=200,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(before=st.lists(STEPS, max_size=4), steps=st.lists(STEPS, max_size=6))
+def test_view_that_fails_leaves_the_session_as_it_was(
+    before: list[Any], steps: list[Any], db: None
+) -> None:
+    names = list(flat(steps))
+    # A login over another user's ends the session of the one before at once, too.
+    assume(not AT_ONCE & set(names) and names.count("login") < 2)
+    with transaction.atomic():
+        people = {name: UserFactory(username=name) for name in ("alice", "bob")}
+        client = Client(raise_request_exception=False)
+
+        def fill(request: Any) -> None:
+            for step in before:
+                take(request, step, people)
+
+        def fail(request: Any) -> None:
+            for step in steps:
+                take(request, step, people)
+            raise RuntimeError
+
+        visit(client, fill)
+        was = visit(client, contents).content
+        assume(b"_auth_user_id" not in was or "login" not in names)
+        response = visit(client, fail)
+        assert response.status_code == 500
+        assert "fe_sessionid" not in response.cookies
+        assert visit(client, contents).content == was
         transaction.set_rollback(True)

@@ -176,10 +176,11 @@ class SessionStore(SessionBase):
     def load(self) -> dict[str, Any]:
         """Return the data as stored now, forgetting changes that were not saved."""
         identifier = self._stored_key()
-        is_new, expiry_read = self._loaded is not None and self._loaded.is_new, self._expiry_read
+        before, expiry_read = self._loaded, self._expiry_read
         self._use(None if identifier is None else self._find(identifier))
         self._modified = False
-        if is_new:  # its cookie is due all the same
+        if before is not None and before.is_new and before.identifier == identifier:
+            # Made and saved by this request: its cookie is due all the same.
             self.user_session.is_new, self._expiry_read = True, expiry_read
         return self._session_cache
 
