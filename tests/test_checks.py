@@ -13,7 +13,7 @@ from django.core.management.base import SystemCheckError
 from django.db import models
 from django.test.utils import isolate_apps
 
-from usersessions import checks as our_checks
+from usersessions.backends import user_column
 from usersessions.checks import (
     check_cookies,
     check_deployment,
@@ -22,6 +22,10 @@ from usersessions.checks import (
     check_user_model,
 )
 from usersessions.middleware import UserSessionMiddleware
+from usersessions.models import AbstractUserSession
+from usersessions.session_manager import SessionManager
+
+from .test_backends_base import DictBackend
 
 DATABASE = "usersessions.backends.database.DatabaseSessionBackend"
 OURS = "usersessions.middleware.UserSessionMiddleware"
@@ -277,20 +281,49 @@ def person_with(key: Any) -> type[models.Model]:
     return Person
 
 
+def user_model_is(person: type[models.Model], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(user_column, "get_user_model", lambda: person)
+
+
+def sessions_have(field: Any, settings: Any) -> None:
+    """Have the frontend keep its sessions in a table with this ``ses_userid``."""
+
+    class FrontendSession(AbstractUserSession):
+        ses_userid = field
+
+        class Meta(AbstractUserSession.Meta):
+            app_label = "tests"
+
+    settings.USERSESSIONS = {"BE": {"BACKEND": f"{__name__}.Shelf"}}
+    backend = SessionManager.get_session_backend("FE")
+    backend.__dict__["model"] = FrontendSession
+
+
+class Shelf(DictBackend):
+    """A storage without any columns."""
+
+
 @pytest.mark.usefixtures("registered_apart")
 @pytest.mark.parametrize(
-    "key",
+    ("key", "column"),
     [
-        models.AutoField,
-        models.BigAutoField,
-        models.SmallAutoField,
-        models.IntegerField,
-        models.PositiveBigIntegerField,
+        (models.AutoField, models.BigIntegerField(default=0)),
+        (models.BigAutoField, models.BigIntegerField(default=0)),
+        (models.SmallAutoField, models.BigIntegerField(default=0)),
+        (models.IntegerField, models.IntegerField(null=True)),
+        (models.PositiveBigIntegerField, models.CharField(max_length=20, default="")),
+        (models.UUIDField, models.UUIDField(null=True)),
+        (models.UUIDField, models.CharField(max_length=36, default="")),
+        (models.UUIDField, models.TextField(default="")),
+        (lambda **key: models.CharField(max_length=9, **key), models.CharField(max_length=9)),
+        (lambda **key: models.SlugField(max_length=9, **key), models.CharField(max_length=9)),
     ],
 )
-def test_user_model_with_an_integer_key_passes(monkeypatch: pytest.MonkeyPatch, key: Any) -> None:
-    person = person_with(key(primary_key=True))
-    monkeypatch.setattr(our_checks, "get_user_model", lambda: person)
+def test_column_that_holds_the_users_keys_passes(
+    monkeypatch: pytest.MonkeyPatch, settings: Any, key: Any, column: Any
+) -> None:
+    user_model_is(person_with(key(primary_key=True)), monkeypatch)
+    sessions_have(column, settings)
     assert check_user_model(None) == []
 
 
@@ -302,27 +335,74 @@ def test_child_of_a_user_model_with_an_integer_key_passes(monkeypatch: pytest.Mo
         class Meta:
             app_label = "tests"
 
-    monkeypatch.setattr(our_checks, "get_user_model", lambda: Customer)
+    user_model_is(Customer, monkeypatch)
     assert check_user_model(None) == []
 
 
 @pytest.mark.usefixtures("registered_apart")
 @pytest.mark.parametrize(
-    "key", [models.UUIDField(primary_key=True), models.CharField(primary_key=True, max_length=9)]
+    ("key", "column", "fault", "remedy"),
+    [
+        (
+            models.UUIDField(primary_key=True),
+            models.BigIntegerField(default=0),
+            "it is a BigIntegerField",
+            "UUIDField(null=True)",
+        ),
+        (
+            models.UUIDField(primary_key=True),
+            models.UUIDField(),
+            "it has no room for sessions of nobody: it needs null=True",
+            "UUIDField(null=True)",
+        ),
+        (
+            models.UUIDField(primary_key=True),
+            models.CharField(max_length=32, default=""),
+            "it holds 32 characters, 36 are needed",
+            "UUIDField(null=True)",
+        ),
+        (
+            models.CharField(primary_key=True, max_length=9),
+            models.BigIntegerField(default=0),
+            "it is a BigIntegerField",
+            'CharField(max_length=9, default="")',
+        ),
+        (
+            models.CharField(primary_key=True, max_length=9),
+            models.CharField(max_length=8, default=""),
+            "it holds 8 characters, 9 are needed",
+            'CharField(max_length=9, default="")',
+        ),
+        (
+            models.BigAutoField(primary_key=True),
+            models.DateField(null=True),
+            "it is a DateField",
+            "BigIntegerField(default=0)",
+        ),
+    ],
 )
-def test_user_model_with_another_key_is_reported(monkeypatch: pytest.MonkeyPatch, key: Any) -> None:
-    person = person_with(key)
-    monkeypatch.setattr(our_checks, "get_user_model", lambda: person)
-    kind = type(key).__name__
+def test_column_that_cannot_hold_the_users_keys_is_reported(
+    monkeypatch: pytest.MonkeyPatch, settings: Any, key: Any, column: Any, fault: str, remedy: str
+) -> None:
+    user_model_is(person_with(key), monkeypatch)
+    sessions_have(column, settings)
     assert check_user_model(None) == [
         error(
             "E013",
-            f"The primary key of AUTH_USER_MODEL (auth.User) is a {kind}; sessions are bound to "
-            "users by an integer key.",
-            f"Give the user model a BigAutoField as primary key, and keep the {kind} as a unique "
-            "field beside it.",
+            f"The primary key of AUTH_USER_MODEL (auth.User) is a {type(key).__name__}, which "
+            f"tests.FrontendSession.ses_userid cannot hold: {fault}.",
+            "Write a model that inherits AbstractUserSession and has ses_userid = "
+            f'models.{remedy}, and name it in USERSESSIONS["FE"]["OPTIONS"]["model"].',
         )
     ]
+
+
+def test_user_model_is_not_checked_against_a_storage_that_is_wrong_itself(settings: Any) -> None:
+    settings.USERSESSIONS = {
+        "BE": {"OPTIONS": {"model": "no.Model"}},
+        "FE": {"OPTIONS": {"model": "no.Model"}},
+    }
+    assert check_user_model(None) == []
 
 
 # Cookies that browsers refuse

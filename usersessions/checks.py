@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth import get_user_model
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
-from django.db.models import ForeignKey, IntegerField
 from django.utils.module_loading import import_string
 
 from .backends.database import DatabaseSessionBackend
+from .backends.user_column import fitting_column, user_key_field
 from .conf import LoginType, find_setting_errors, get_login_types
 from .session_manager import SessionManager
 
@@ -103,21 +102,30 @@ def _is_ours(path: str) -> bool:
 
 
 def check_user_model(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
-    """E013: ``ses_userid`` is an integer, as the user model's key must be."""
-    key = get_user_model()._meta.pk
-    while isinstance(key, ForeignKey):  # of a model that extends another user model
-        key = key.target_field
-    if isinstance(key, IntegerField):
-        return []
-    return [
-        checks.Error(
-            f"The primary key of AUTH_USER_MODEL ({settings.AUTH_USER_MODEL}) is a "
-            f"{type(key).__name__}; sessions are bound to users by an integer key.",
-            hint="Give the user model a BigAutoField as primary key, and keep the "
-            f"{type(key).__name__} as a unique field beside it.",
-            id="usersessions.E013",
-        )
-    ]
+    """E013: users whose keys do not fit into the column ``ses_userid`` of a login type's table."""
+    key = user_key_field()
+    errors: list[checks.CheckMessage] = []
+    for login_type in _sound_login_types():
+        try:
+            backend = SessionManager.get_session_backend(login_type.name)
+        except ImproperlyConfigured:  # E007
+            continue
+        if not isinstance(backend, DatabaseSessionBackend):
+            continue
+        fault = backend.user_column.find_fault()
+        if fault is not None:
+            errors.append(
+                checks.Error(
+                    f"The primary key of AUTH_USER_MODEL ({settings.AUTH_USER_MODEL}) is a "
+                    f"{type(key).__name__}, which {backend.model._meta.label}.ses_userid cannot "
+                    f"hold: it {fault}.",
+                    hint="Write a model that inherits AbstractUserSession and has "
+                    f"ses_userid = models.{fitting_column()}, and name it in "
+                    f'USERSESSIONS["{login_type.name}"]["OPTIONS"]["model"].',
+                    id="usersessions.E013",
+                )
+            )
+    return errors
 
 
 def check_cookies(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from .user_ids import UserId, stored_user_id
+
 
 class AbstractUserSession(models.Model):
     """One stored session; the base of a project's own session table.
@@ -27,6 +29,11 @@ class AbstractUserSession(models.Model):
 
     def __str__(self) -> str:
         return self.short_hash
+
+    @property
+    def user_id(self) -> UserId | None:
+        """The key of the user whom the session is bound to, None for an anonymous one."""
+        return stored_user_id(self.ses_userid)
 
     @property
     def short_hash(self) -> str:

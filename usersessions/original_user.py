@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib.auth import get_user_model
 from django.utils.crypto import constant_time_compare
 
+from .user_ids import find_user
 from .user_session import UserSession
 
 #: Where the original user's id is kept, in the session's data, as in TYPO3.
@@ -14,11 +14,6 @@ BACK_USER_KEY = "backuserid"
 
 #: Where the original user's auth hash is kept, in what the app itself remembers.
 BACK_HASH_KEY = "back_hash"
-
-
-def find_user(user_id: Any) -> Any:
-    """Return a user by primary key, None if there is none. Costs one query."""
-    return get_user_model()._default_manager.filter(pk=user_id).first() if user_id else None
 
 
 def matches_auth_hash(user: Any, auth_hash: str) -> bool:

@@ -18,6 +18,7 @@ from .current_request import get_current_request
 from .session_manager import SessionManager
 from .signals import user_switched
 from .store import SessionStore
+from .user_ids import UserId, stored_user_id
 
 ADMIN = "django.contrib.admin"
 
@@ -94,8 +95,8 @@ def _writes(update_fields: frozenset[str] | None, field: str) -> bool:
     return update_fields is None or field in update_fields
 
 
-def _end_sessions(user_id: int, kept: SessionStore | None = None) -> None:
-    if user_id <= 0:
+def _end_sessions(user_id: UserId, kept: SessionStore | None = None) -> None:
+    if stored_user_id(user_id) is None:
         return  # the key of some package's placeholder, for whom sessions are anonymous
     for name in get_login_types():
         # Asked for only now: the session may have been renewed between the change and its commit.
@@ -103,7 +104,7 @@ def _end_sessions(user_id: int, kept: SessionStore | None = None) -> None:
         SessionManager.get_session_backend(name).remove_by_user(user_id, except_=except_)
 
 
-def _current_session_of(user_id: int) -> SessionStore | None:
+def _current_session_of(user_id: UserId) -> SessionStore | None:
     session = getattr(get_current_request(), "session", None)
     if isinstance(session, SessionStore) and session.user_session.user_id == user_id:
         return session

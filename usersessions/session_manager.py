@@ -10,6 +10,7 @@ from django.utils.module_loading import import_string
 from .backends.base import SessionBackend
 from .conf import get_login_type
 from .tokens import new_identifier
+from .user_ids import UserId
 from .user_session import SessionRecord, UserSession
 
 _backends: dict[str, SessionBackend] = {}
@@ -38,7 +39,7 @@ class SessionManager:
 
     @classmethod
     def invalidate_all_sessions_by_user_id(
-        cls, login_type: str, user_id: int, keep: UserSession | None = None
+        cls, login_type: str, user_id: UserId, keep: UserSession | None = None
     ) -> UserSession | None:
         """End every session that a user has of one login type.
 

@@ -10,6 +10,7 @@ from .double_login import has_origin, store_login
 from .expiry import ExpiryRules
 from .original_user import BACK_USER_KEY
 from .session_data import CorruptSessionData
+from .user_ids import stored_user_id
 from .user_session import SessionRecord, UserSession
 
 #: How often a save that meets other requests' saves starts again before it gives up.
@@ -162,4 +163,4 @@ class SessionWriter:
 
 def _belongs_to_same_user(session: UserSession, record: SessionRecord) -> bool:
     assert session.stored is not None
-    return max(record["ses_userid"], 0) == (session.stored.user_id or 0)
+    return stored_user_id(record["ses_userid"]) == session.stored.user_id

@@ -15,6 +15,7 @@ from .expiry import EXPIRY_KEY
 from .lazy_session import LazySession
 from .session_data import LOGIN_KEYS
 from .tokens import new_identifier
+from .user_ids import UserId, to_user_id
 from .user_session import UserSession
 from .user_session_manager import UserSessionManager
 
@@ -59,6 +60,7 @@ class SessionStore(LazySession):
         self._loaded = session.renewed(new_identifier(), user_id=session.user_id)
         self._loaded.stored = None
         self.save(must_create=True)
+        self.modified = True
 
     def save(self, must_create: bool = False) -> None:
         """Store the session; under its new identifier if it was renewed.
@@ -69,11 +71,12 @@ class SessionStore(LazySession):
 
         Costs one query; others' changes to other keys, stored meanwhile, cost two more and stay.
         """
+        if self._loaded is not None:
+            self._changes.restore(self._loaded)
         if must_create:
             self._claim_key_to_create()
         elif self._get_session() is not None and self.session_key is None:
             return self.create()
-        self._changes.restore(self.user_session)
         stored_before = self.user_session.stored
         self._write()
         self._changes.note_save(self.user_session.identifier, stored_before)
@@ -124,6 +127,8 @@ class SessionStore(LazySession):
     def flush(self) -> None:
         """End the session at once and go on with an empty, anonymous one."""
         self.delete()
+        # A cookie that names no session of this site is of no use either.
+        self.has_ended_cookie = self.has_ended_cookie or self._presented_key is None
         self._use(None)
         self._is_claimed = self._is_created = False
         self.accessed = self.modified = True
@@ -172,9 +177,17 @@ class SessionStore(LazySession):
         expiry = session.get(EXPIRY_KEY)
         return (
             session.is_new
-            or (self._is_confirmed and (session.is_permanent or self._has_old_signature))
+            or (self._is_confirmed and self._is_cookie_renewed)
             or (self._is_confirmed and expiry != self._expiry_read)
             or bool(expiry and self.was_saved)
+        )
+
+    @property
+    def _is_cookie_renewed(self) -> bool:
+        return (
+            self.user_session.is_permanent
+            or settings.SESSION_SAVE_EVERY_REQUEST
+            or self._has_old_signature
         )
 
     @property
@@ -197,7 +210,7 @@ class SessionStore(LazySession):
 
     # Login
 
-    def bind_login(self, user_id: int) -> None:
+    def bind_login(self, user_id: UserId) -> None:
         """Bind the session to a user who has just logged in, under a new identifier.
 
         A login of the user who is logged in already renews the identifier too (OWASP ASVS 5.0,
@@ -217,7 +230,7 @@ class SessionStore(LazySession):
 
     def rebind(
         self,
-        user_id: int | None,
+        user_id: UserId | None,
         data: dict[str, Any],
         meta: dict[str, Any],
         *,
@@ -255,8 +268,9 @@ class SessionStore(LazySession):
         session = self.user_session
         named = session.get(AUTH_USER_KEY)
         if named is not None:
-            if _user_id_of(named) != session.user_id:
-                self.bind_login(_user_id_of(named))
+            user_id = to_user_id(named)
+            if user_id != session.user_id:
+                self.bind_login(user_id)
         elif self._named_at_read is not None and session.user_id is not None:
             data = {key: value for key, value in session.data.items() if key not in LOGIN_KEYS}
             self.rebind(None, data, {})
@@ -265,15 +279,28 @@ class SessionStore(LazySession):
     # The end of the request
 
     @property
+    def is_in_use(self) -> bool:
+        """Whether the request has used the session, or must save it unused."""
+        return self.accessed or self._is_saved_unread
+
+    @property
+    def _is_saved_unread(self) -> bool:
+        return (
+            settings.SESSION_SAVE_EVERY_REQUEST
+            and self._loaded is None
+            and self._presented_key is not None
+        )
+
+    @property
     def has_work_to_finish(self) -> bool:
         """Whether ``finish()`` needs the storage; async code goes to a thread only then."""
         session = self._loaded
-        return bool(self.accessed and self._changes) or (
-            session is not None
-            and (
-                self._has_changes(session)
-                or (session.stored is not None and self.manager.is_touch_due(session))
-            )
+        if session is None:
+            return bool(self.accessed and self._changes) or self._is_saved_unread
+        return (
+            bool(self._changes)
+            or self._has_changes(session)
+            or (session.stored is not None and self.manager.is_touch_due(session))
         )
 
     def finish(self, *, may_store: bool) -> None:
@@ -285,6 +312,8 @@ class SessionStore(LazySession):
         Costs one query if the data changed or the last update is more than 61 s ago, else none.
         """
         self._changes.repeat_removals()
+        if may_store and self._is_saved_unread:
+            self._get_session()
         session = self._loaded
         if session is not None and (may_store or session.is_new):
             self._changes.restore(session)
@@ -317,13 +346,3 @@ class SessionStore(LazySession):
             self._use(None)
         else:
             self._write()
-
-
-def _user_id_of(value: Any) -> int:
-    """Return the primary key that Django has written into the session as text."""
-    try:
-        return int(value)
-    except (TypeError, ValueError) as exc:
-        raise ValueError(
-            f"The session value under {AUTH_USER_KEY!r} must be the integer key of a user."
-        ) from exc

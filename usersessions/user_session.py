@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol, TypedDict
 from django.core.signing import JSONSerializer
 
 from .session_data import Decoded, Serializer, decode, encode, merge, refuse_reserved
+from .user_ids import UserId, stored_user_id
 
 #: A session's timestamp may be this old, in seconds, before a request renews it.
 UPDATE_GRACE = 61
@@ -19,7 +20,7 @@ class SessionRecord(TypedDict, total=False):
 
     ses_id: str  #: the keyed hash of the identifier; only records that were read have it
     ses_iplock: str
-    ses_userid: int  #: 0 or less: anonymous
+    ses_userid: UserId  #: 0 or less, or empty: anonymous
     ses_tstamp: int  #: Unix seconds
     ses_data: bytes  #: what the serializer wrote
     ses_permanent: bool  #: missing means False; backend tables have no such column
@@ -37,7 +38,7 @@ class Stored(NamedTuple):
     """What the storage held when the session was read or written last."""
 
     identifier: str
-    user_id: int | None
+    user_id: UserId | None
     timestamp: int
     data: bytes
 
@@ -71,7 +72,7 @@ class UserSession:
     #: The secret that the cookie's token carries: 32 lowercase hex digits.
     identifier: str
     #: Primary key of the user, None for an anonymous session.
-    user_id: int | None
+    user_id: UserId | None
     #: Unix seconds (``ses_tstamp``); see ``UserSessionManager`` for sessions with a custom expiry.
     last_updated: int
     #: The address lock, for example ``"192.168.0.0"``, ``"[DISABLED]"``, or ``""`` before storing.
@@ -91,7 +92,7 @@ class UserSession:
         self,
         identifier: str,
         *,
-        user_id: int | None = None,
+        user_id: UserId | None = None,
         last_updated: int = 0,
         data: dict[str, Any] | None = None,
         meta: dict[str, Any] | None = None,
@@ -295,7 +296,7 @@ class UserSession:
         """
         return scope.resolve(token)
 
-    def renewed(self, identifier: str, *, user_id: int | None) -> UserSession:
+    def renewed(self, identifier: str, *, user_id: UserId | None) -> UserSession:
         """Return this session under a new identifier, sharing the data; nothing is stored yet."""
         session = UserSession(
             identifier,
@@ -365,10 +366,9 @@ class UserSession:
 
 
 def _stored(identifier: str, record: Mapping[str, Any]) -> Stored:
-    user_id = int(record.get("ses_userid") or 0)
     return Stored(
         identifier,
-        user_id if user_id > 0 else None,
+        stored_user_id(record.get("ses_userid")),
         int(record.get("ses_tstamp") or 0),
         bytes(record.get("ses_data") or b""),
     )

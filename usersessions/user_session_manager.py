@@ -23,6 +23,7 @@ from .session_data import LOGIN_KEYS, CorruptSessionData, Serializer
 from .session_manager import SessionManager
 from .session_writer import SessionWriter
 from .tokens import is_identifier, new_identifier
+from .user_ids import UserId, to_user_id
 from .user_session import UPDATE_GRACE, UserSession
 
 security_logger = logging.getLogger("django.security.SuspiciousSession")
@@ -209,7 +210,7 @@ class UserSessionManager:
         return self._writer.insert(session)
 
     def elevate_to_fixated_user_session(
-        self, session: UserSession, user_id: int, is_permanent: bool = False
+        self, session: UserSession, user_id: UserId, is_permanent: bool = False
     ) -> UserSession:
         """Bind a session to a user, under a new identifier and with its data.
 
@@ -352,7 +353,7 @@ class UserSessionManager:
     def begin_login(
         self,
         session: UserSession,
-        user_id: int,
+        user_id: UserId,
         *,
         is_permanent: bool = False,
         came_with: str | None = None,
@@ -365,8 +366,7 @@ class UserSessionManager:
         :param came_with: the identifier that the browser sent, when nothing is stored under it
         :param sent_at: when the login's request arrived, in Unix seconds; None: now
         """
-        if user_id <= 0:
-            raise ValueError(f"user_id must be the primary key of a user, not {user_id!r}.")
+        user_id = to_user_id(user_id)
         needs_new = session.stored is not None and not session.is_renewed
         identifier = new_identifier() if needs_new else session.identifier
         elevated = session.renewed(identifier, user_id=user_id)

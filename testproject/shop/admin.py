@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from django.contrib import admin
+from django.contrib.auth import get_user_model
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
-from django.contrib.auth.models import User
 
 from usersessions.admin import SwitchUserAdminMixin
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 else:
     ProductModelAdmin = admin.ModelAdmin
 
-admin.site.unregister(User)
+User = get_user_model()
+if admin.site.is_registered(User):
+    admin.site.unregister(User)
 
 
 @admin.register(User)

@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from ..models import AbstractUserSession
-from .login_types import manager_of
+from .login_types import manager_of, user_column_of
 
 Sessions = QuerySet[AbstractUserSession]
 
@@ -26,14 +26,15 @@ class KindFilter(admin.SimpleListFilter):
         return kinds
 
     def queryset(self, request: HttpRequest, queryset: Sessions) -> Sessions:
-        conditions: dict[str, dict[str, Any]] = {
-            "anonymous": {"ses_userid__lte": 0},
-            "user": {"ses_userid__gt": 0},
-            "permanent": {"ses_permanent": True},
+        column = user_column_of(queryset.model)
+        conditions = {
+            "anonymous": column.condition(anonymous=True),
+            "user": column.condition(anonymous=False),
+            "permanent": Q(ses_permanent=True),
         }
         # Anybody can write another kind into the address.
         wanted = self.value() if self.value() in dict(self.lookup_choices) else None
-        chosen: Sessions = queryset.filter(**conditions.get(wanted or "", {}))
+        chosen: Sessions = queryset.filter(conditions.get(wanted or "", Q()))
         return chosen
 
 
@@ -48,10 +49,10 @@ class StateFilter(admin.SimpleListFilter):
         manager = manager_of(queryset.model)
         if manager is None or self.value() not in ("active", "expired"):
             return queryset
-        now = int(manager.clock())
-        expired = _expired(Q(ses_userid__gt=0), now, manager.expiry.lifetime) | _expired(
-            Q(ses_userid__lte=0), now, manager.expiry.anonymous_lifetime
-        )
+        now, column = int(manager.clock()), user_column_of(queryset.model)
+        expired = _expired(
+            column.condition(anonymous=False), now, manager.expiry.lifetime
+        ) | _expired(column.condition(anonymous=True), now, manager.expiry.anonymous_lifetime)
         chosen: Sessions = queryset.filter(expired if self.value() == "expired" else ~expired)
         return chosen
 

@@ -24,9 +24,9 @@ from ..conf import get_login_types
 from ..expiry import last_used
 from ..masking import mask_credentials
 from ..models import AbstractUserSession
-from ..original_user import find_user
 from ..session_data import CorruptSessionData
 from ..session_manager import SessionManager
+from ..user_ids import find_user
 from ..user_session import UserSession
 from ..user_session_manager import UserSessionManager
 from .filters import KindFilter, StateFilter
@@ -51,10 +51,10 @@ class SessionChangeList(ChangeList):
         super().get_results(request)
         sessions: list[Any] = list(self.result_list)
         users = get_user_model()._default_manager.in_bulk(
-            {session.ses_userid for session in sessions if session.ses_userid > 0}
+            {session.user_id for session in sessions if session.user_id is not None}
         )
         for session in sessions:
-            session.user = users.get(session.ses_userid)
+            session.user = users.get(session.user_id)
         self.result_list = sessions
 
 
@@ -126,17 +126,17 @@ class UserSessionAdmin(SessionModelAdmin):
 
     @admin.display(description=_("user"), ordering="ses_userid")
     def user_name(self, session: Any) -> str:
-        if session.ses_userid <= 0:
+        if session.user_id is None:
             return NOTHING
         # The list has fetched the users of all its rows.
-        user = session.user if hasattr(session, "user") else find_user(session.ses_userid)
+        user = session.user if hasattr(session, "user") else find_user(session.user_id)
         if user is None:
-            return gettext("deleted user {}").format(session.ses_userid)
+            return gettext("deleted user {}").format(session.user_id)
         return str(user.get_username())
 
     @admin.display(description=_("kind"))
     def kind(self, session: Any) -> str:
-        if session.ses_userid <= 0:
+        if session.user_id is None:
             return gettext("Anonymous")
         return gettext("Permanent") if getattr(session, "ses_permanent", False) else gettext("User")
 
@@ -194,10 +194,10 @@ class UserSessionAdmin(SessionModelAdmin):
         self, request: HttpRequest, queryset: QuerySet[AbstractUserSession]
     ) -> None:
         """End them in every login type whose sessions the person may end."""
-        user_ids = queryset.filter(ses_userid__gt=0).order_by().values_list("ses_userid", flat=True)
+        user_ids = {session.user_id for session in queryset.only("ses_userid")} - {None}
         ended = 0
         for backend in _backends_that_may_be_ended_in(request.user):
-            for user_id in set(user_ids):
+            for user_id in user_ids:
                 ended += backend.remove_by_user(user_id)
         self._tell(request, ended)
 

@@ -18,9 +18,10 @@ from django.middleware.csrf import rotate_token
 from django.utils.translation import gettext as _
 
 from ..conf import get_default_login_type
-from ..original_user import BACK_HASH_KEY, BACK_USER_KEY, find_user, matches_auth_hash
+from ..original_user import BACK_HASH_KEY, BACK_USER_KEY, matches_auth_hash
 from ..signals import user_switched, user_switched_back
 from ..store import SessionStore
+from ..user_ids import as_data, find_user
 from .login_types import AnyUser, get_store
 from .permissions import has_more_rights
 
@@ -46,13 +47,13 @@ def switch_user(request: HttpRequest, user: Any, *, login_type: str | None = Non
     session = store.user_session
     aside = {
         "data": dict(session.data),
-        "user_id": session.user_id,
+        "user_id": as_data(session.user_id),
         "is_permanent": session.is_permanent,
         "meta": dict(session.meta),
     }
     store.rebind(
         user.pk,
-        {**_auth_data(user, original_user), BACK_USER_KEY: original_user.pk},
+        {**_auth_data(user, original_user), BACK_USER_KEY: as_data(original_user.pk)},
         {
             "aside": aside,
             BACK_HASH_KEY: original_user.get_session_auth_hash(),

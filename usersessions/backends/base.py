@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any
 
 from ..tokens import Keys
+from ..user_ids import UserId, stored_user_id
 from ..user_session import SessionRecord
 
 logger = logging.getLogger("usersessions.backends")
@@ -198,16 +199,16 @@ class SessionBackend(ABC):
         """Yield every stored record, in constant memory. O(all sessions)."""
 
     @abstractmethod
-    def get_by_user(self, user_id: int) -> Iterator[SessionRecord]:
+    def get_by_user(self, user_id: UserId) -> Iterator[SessionRecord]:
         """Yield the records of one user, the latest first. O(that user's sessions)."""
 
-    def remove_by_user(self, user_id: int, except_: Iterable[str] = ()) -> int:
+    def remove_by_user(self, user_id: UserId, except_: Iterable[str] = ()) -> int:
         """Delete all sessions of a user; return how many went. One indexed delete.
 
         :param except_: identifiers of sessions that stay
         :raises ValueError: not the id of a user: 0 would end all anonymous sessions
         """
-        if user_id <= 0:
+        if stored_user_id(user_id) is None:
             raise ValueError(f"user_id must be the primary key of a user, not {user_id!r}.")
         kept = [ses_id for identifier in except_ for ses_id in self.keys.ses_ids(identifier)]
         removed = self._delete_by_user(user_id, kept)
@@ -295,7 +296,7 @@ class SessionBackend(ABC):
         """
 
     @abstractmethod
-    def _delete_by_user(self, user_id: int, kept: Sequence[str]) -> int:
+    def _delete_by_user(self, user_id: UserId, kept: Sequence[str]) -> int:
         """Delete a user's records but those with the hashes in ``kept``; return how many went."""
 
     @abstractmethod

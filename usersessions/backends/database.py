@@ -11,10 +11,12 @@ from django.apps import apps
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from django.db import connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Field, QuerySet
+from django.db.models import Field, Q, QuerySet
 
+from ..user_ids import UserId, stored_user_id
 from ..user_session import SessionRecord
 from .base import SessionBackend
+from .user_column import UserColumn
 
 if TYPE_CHECKING:
     from ..models import AbstractUserSession
@@ -94,25 +96,28 @@ class DatabaseSessionBackend(SessionBackend):
     def get_all(self) -> Iterator[SessionRecord]:
         return self._iterate(self._rows.order_by())
 
-    def get_by_user(self, user_id: int) -> Iterator[SessionRecord]:
-        return self._iterate(self._rows.filter(ses_userid=user_id).order_by("-ses_tstamp"))
+    def get_by_user(self, user_id: UserId) -> Iterator[SessionRecord]:
+        return self._iterate(self._rows.filter(Q(ses_userid=user_id)).order_by("-ses_tstamp"))
 
     def _collect(self, users_before: int, visitors_before: int, batch_size: int) -> Iterator[int]:
         return chain(
-            self._collect_older({"ses_userid__gt": 0}, "> 0", users_before, batch_size),
-            self._collect_older({"ses_userid__lte": 0}, "<= 0", visitors_before, batch_size),
+            self._collect_older(users_before, batch_size, anonymous=False),
+            self._collect_older(visitors_before, batch_size, anonymous=True),
         )
 
     def _count_expired(self, users_before: int, visitors_before: int) -> int:
-        users = self._rows.filter(ses_userid__gt=0, ses_tstamp__lt=users_before)
-        visitors = self._rows.filter(ses_userid__lte=0, ses_tstamp__lt=visitors_before)
+        users = self._older(users_before, anonymous=False)
+        visitors = self._older(visitors_before, anonymous=True)
         return int(users.count() + visitors.count())
 
-    def _collect_older(
-        self, whose: dict[str, int], whose_sql: str, limit: int, batch_size: int
-    ) -> Iterator[int]:
+    def _older(self, limit: int, *, anonymous: bool) -> QuerySet[AbstractUserSession]:
+        whose = self.user_column.condition(anonymous=anonymous)
+        rows: QuerySet[AbstractUserSession] = self._rows.filter(whose, ses_tstamp__lt=limit)
+        return rows
+
+    def _collect_older(self, limit: int, batch_size: int, *, anonymous: bool) -> Iterator[int]:
         connection = connections[self.database]
-        expired = self._rows.filter(ses_tstamp__lt=limit, **whose).order_by("ses_tstamp")
+        expired = self._older(limit, anonymous=anonymous).order_by("ses_tstamp")
         # An embedded SQLite takes 999 parameters a statement; one of them is the time limit.
         most = connection.features.max_query_params or batch_size + 1
         size = min(batch_size, most - 1)
@@ -129,8 +134,8 @@ class DatabaseSessionBackend(SessionBackend):
             # The expiry again: a session may have been used since it was picked.
             yield self._execute(
                 f"DELETE FROM {self._table} WHERE {self._quote('ses_id')} IN "
-                f"({', '.join(['%s'] * len(rows))}) AND {self._quote('ses_userid')} {whose_sql} "
-                f"AND {self._quote('ses_tstamp')} < %s",
+                f"({', '.join(['%s'] * len(rows))}) AND {self._quote('ses_userid')} "
+                f"{self.user_column.sql(anonymous=anonymous)} AND {self._quote('ses_tstamp')} < %s",
                 [*(ses_id for ses_id, _ in rows), limit],
             )
 
@@ -208,11 +213,12 @@ class DatabaseSessionBackend(SessionBackend):
             [*ses_ids, *self._params(expected, compared, connections[self.database])],
         )
 
-    def _delete_by_user(self, user_id: int, kept: Sequence[str]) -> int:
+    def _delete_by_user(self, user_id: UserId, kept: Sequence[str]) -> int:
+        params = self._params({"ses_userid": user_id}, ["ses_userid"], connections[self.database])
         sql = f"DELETE FROM {self._table} WHERE {self._quote('ses_userid')} = %s"
         if kept:
             sql += f" AND {self._quote('ses_id')} NOT IN ({', '.join(['%s'] * len(kept))})"
-        return self._execute(sql, [user_id, *kept])
+        return self._execute(sql, [*params, *kept])
 
     @property
     def _rows(self) -> QuerySet[AbstractUserSession]:
@@ -225,6 +231,8 @@ class DatabaseSessionBackend(SessionBackend):
     def _record(self, row: Sequence[Any]) -> SessionRecord:
         record = dict(zip(self._columns, row, strict=True))
         record["ses_data"] = bytes(record["ses_data"])
+        if not isinstance(record["ses_userid"], int):
+            record["ses_userid"] = stored_user_id(record["ses_userid"]) or 0
         return cast("SessionRecord", record)
 
     @cached_property
@@ -233,6 +241,11 @@ class DatabaseSessionBackend(SessionBackend):
         if self.supports_permanent:
             fields["ses_permanent"] = self.model._meta.get_field("ses_permanent")
         return cast("dict[str, Field[Any, Any]]", fields)
+
+    @cached_property
+    def user_column(self) -> UserColumn:
+        """How the table tells whose a session is."""
+        return UserColumn(self._fields["ses_userid"])
 
     @cached_property
     def _own_fields(self) -> list[Field[Any, Any]]:
@@ -286,7 +299,12 @@ class DatabaseSessionBackend(SessionBackend):
         self, values: SessionRecord, columns: Sequence[str], connection: BaseDatabaseWrapper
     ) -> list[Any]:
         return [
-            self._fields[column].get_db_prep_save(values[column], connection)  # type: ignore[literal-required]
+            self._fields[column].get_db_prep_save(
+                self.user_column.nobody
+                if column == "ses_userid" and not values["ses_userid"]
+                else values[column],  # type: ignore[literal-required]
+                connection,
+            )
             for column in columns
         ]
 

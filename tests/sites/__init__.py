@@ -1,0 +1,1 @@
+"""Small sites that differ from the demo in what a site cannot change while it runs."""

@@ -1,0 +1,79 @@
+"""How a table tells whose a session is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.db.models import CharField, Field, ForeignKey, IntegerField, Q, TextField, UUIDField
+
+
+class UserColumn:
+    """The field ``ses_userid`` of a session model: of integers, or of whatever keys users have.
+
+    A session of nobody has 0 there, or "" in a column of text, or NULL where the field allows it.
+    """
+
+    def __init__(self, field: Field[Any, Any]) -> None:
+        self.field = field
+        if field.null:
+            self.nobody: int | str | None = None
+            self._users = "IS NOT NULL", Q(ses_userid__isnull=False)
+            self._nobodys = "IS NULL", Q(ses_userid__isnull=True)
+        elif isinstance(field, IntegerField):
+            self.nobody = 0
+            self._users = "> 0", Q(ses_userid__gt=0)
+            self._nobodys = "<= 0", Q(ses_userid__lte=0)
+        else:
+            self.nobody = ""
+            self._users = "<> ''", ~Q(ses_userid="")
+            self._nobodys = "= ''", Q(ses_userid="")
+
+    def sql(self, *, anonymous: bool) -> str:
+        """Return the condition on the column, as SQL to follow its name."""
+        return (self._nobodys if anonymous else self._users)[0]
+
+    def condition(self, *, anonymous: bool) -> Q:
+        """Return the same condition for the ORM."""
+        return (self._nobodys if anonymous else self._users)[1]
+
+    def find_fault(self) -> str | None:
+        """Return why the keys of the site's users do not fit into the column, None if they do."""
+        key, column = user_key_field(), self.field
+        if isinstance(column, (CharField, TextField)):
+            needed = _length_as_text(key)
+            if column.max_length is not None and column.max_length < needed:
+                return f"holds {column.max_length} characters, {needed} are needed"
+            return None
+        is_same_kind = any(
+            isinstance(column, kind) and isinstance(key, kind) for kind in (IntegerField, UUIDField)
+        )
+        if not is_same_kind:
+            return f"is a {type(column).__name__}"
+        if isinstance(column, UUIDField) and not column.null:
+            return "has no room for sessions of nobody: it needs null=True"
+        return None
+
+
+def fitting_column() -> str:
+    """Return the field for a session model, as Python, that holds the keys of the site's users."""
+    key = user_key_field()
+    if isinstance(key, IntegerField):
+        return "BigIntegerField(default=0)"
+    if isinstance(key, UUIDField):
+        return "UUIDField(null=True)"
+    return f'CharField(max_length={_length_as_text(key) or 255}, default="")'
+
+
+def user_key_field() -> Field[Any, Any]:
+    """Return the field that gives the site's users their keys."""
+    key: Any = get_user_model()._meta.pk
+    while isinstance(key, ForeignKey):  # of a model that extends another user model
+        key = key.target_field
+    return key  # type: ignore[no-any-return]
+
+
+def _length_as_text(key: Field[Any, Any]) -> int:
+    if isinstance(key, IntegerField):
+        return 20
+    return 36 if isinstance(key, UUIDField) else key.max_length or 0
