@@ -124,6 +124,32 @@ def test_changed_settings_are_read_again(settings: Any) -> None:
     assert (before.timeout, get_login_type("FE").timeout) == (6000, 60)
 
 
+@pytest.mark.parametrize(
+    ("setting", "given", "name", "found"),
+    [
+        ("SESSION_COOKIE_DOMAIN", ".example.com", "cookie_domain", ".example.com"),
+        ("SESSION_COOKIE_DOMAIN", "", "cookie_domain", None),
+        ("SESSION_COOKIE_PATH", "/shop/", "cookie_path", "/shop/"),
+        ("SESSION_COOKIE_SECURE", True, "cookie_secure", True),
+        ("SESSION_COOKIE_SAMESITE", "Strict", "cookie_samesite", "Strict"),
+        ("SESSION_COOKIE_SAMESITE", False, "cookie_samesite", "Lax"),
+    ],
+)
+def test_what_the_site_says_of_djangos_session_cookie_goes_for_ours(
+    settings: Any, setting: str, given: Any, name: str, found: Any
+) -> None:
+    setattr(settings, setting, given)
+    assert getattr(get_login_type("FE"), name) == found
+
+
+def test_settings_of_a_login_type_come_before_those_of_djangos_cookie(settings: Any) -> None:
+    settings.SESSION_COOKIE_SECURE = True
+    settings.SESSION_COOKIE_SAMESITE = "Lax"
+    settings.USERSESSIONS = {"FE": {"COOKIE_SECURE": False}}
+    assert get_login_type("FE").cookie_secure is False
+    assert get_login_type("BE").cookie_samesite == "Strict"
+
+
 def test_change_of_another_setting_changes_nothing(settings: Any) -> None:
     before = get_login_type("FE")
     settings.SESSION_SAVE_EVERY_REQUEST = True

@@ -155,6 +155,38 @@ def test_save_every_request_writes_an_unchanged_session(
     assert session_queries.kinds == ["SELECT", "UPDATE"]
 
 
+def test_save_every_request_writes_a_session_that_the_view_does_not_read_and_sends_its_cookie(
+    client: Client, session_queries: SessionQueries, settings: Any
+) -> None:
+    visit(client, put_basket)
+    settings.SESSION_SAVE_EVERY_REQUEST = True
+    with session_queries:
+        response = visit(client, lambda request: None)
+    assert session_queries.kinds == ["SELECT", "UPDATE"]
+    assert identifier_in(the_cookie(response).value)
+    assert response["Vary"] == "Cookie"
+
+
+def test_save_every_request_writes_nothing_after_a_server_error(
+    client: Client, session_queries: SessionQueries, settings: Any
+) -> None:
+    visit(client, put_basket)
+    settings.SESSION_SAVE_EVERY_REQUEST = True
+    with session_queries:
+        response = visit(client, lambda request: HttpResponse(status=500))
+    assert (session_queries.kinds, session_cookies(response)) == ([], [])
+
+
+def test_save_every_request_costs_a_visitor_without_session_nothing(
+    client: Client, session_queries: SessionQueries, settings: Any
+) -> None:
+    settings.SESSION_SAVE_EVERY_REQUEST = True
+    with session_queries:
+        response = visit(client, lambda request: None)
+    assert (session_queries.kinds, session_cookies(response)) == ([], [])
+    assert not response.has_header("Vary")
+
+
 # The 61 second touch
 
 
@@ -317,6 +349,12 @@ def test_well_signed_cookie_without_session_is_left_alone(client: Client) -> Non
     response = visit(client, lambda request: dict(request.session))
     assert response.content == b"{}"
     assert not response.cookies
+
+
+def test_cookie_that_this_site_never_signed_is_deleted_by_logout(client: Client) -> None:
+    """As in Django: who logs out does not keep a useless cookie."""
+    client.cookies["fe_sessionid"] = "abc"
+    assert the_cookie(visit(client, auth.logout))["max-age"] == 0
 
 
 def test_well_signed_cookie_without_session_is_not_deleted_by_logout(client: Client) -> None:
@@ -1031,7 +1069,7 @@ def test_user_id_that_is_no_key_is_named(client: Client) -> None:
     def view(request: Any) -> None:
         request.session[auth.SESSION_KEY] = "abc"
 
-    with pytest.raises(ValueError, match="'_auth_user_id' must be the integer key of a user"):
+    with pytest.raises(ValueError, match="must be the primary key of a user, not 'abc'"):
         visit(client, view)
 
 

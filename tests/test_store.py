@@ -65,13 +65,32 @@ def test_cookie_token_is_taken_in_place_of_the_key() -> None:
     assert SessionStore(token)["x"] == 1
 
 
-@pytest.mark.parametrize("key", ["", "short", "0" * 31, "G" * 32, "a.b.c", None])
+@pytest.mark.parametrize("key", ["", "1234567", "a.b.c", "bad.bad.token", None])
 def test_key_that_is_none_gives_an_anonymous_session_without_query(
     key: str | None, session_queries: SessionQueries
 ) -> None:
     with session_queries:
         assert dict(SessionStore(key).items()) == {}
     assert session_queries.kinds == []
+
+
+@pytest.mark.parametrize("key", ["12345678", "0" * 31, "G" * 32])
+def test_any_text_of_eight_characters_is_a_key_as_in_django(key: str) -> None:
+    store = SessionStore()
+    store._session_key = key
+    assert store.session_key == key
+    store.save(must_create=True)
+    assert SessionStore(key).exists(key)
+
+
+def test_forgotten_data_is_read_again() -> None:
+    store = stored(x=1)
+    again(store).update({"x": 2})
+    other = again(store)
+    other["x"] = 2
+    other.save()
+    del store._session_cache
+    assert store["x"] == 2
 
 
 def test_unknown_key_gives_an_empty_session_without_key() -> None:
@@ -209,6 +228,11 @@ def test_too_much_data_names_size_and_limit_and_stores_nothing(settings: Any) ->
 def test_create_stores_an_empty_session_at_once(store: SessionStore) -> None:
     store.create()
     assert SessionStore().exists(store.session_key)
+
+
+def test_create_counts_as_a_modification_as_in_django(store: SessionStore) -> None:
+    store.create()
+    assert store.modified
 
 
 def test_create_gives_another_key_each_time(store: SessionStore) -> None:

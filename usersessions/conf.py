@@ -242,8 +242,20 @@ def _login_type(name: str, given: Mapping[str, Any]) -> LoginType:
 def _defaults_of(name: str) -> dict[str, Any]:
     return {
         **{key: setting.default for key, setting in SETTINGS.items()},
+        **_django_cookie_settings(),
         "COOKIE_NAME": f"{name.lower()}_sessionid",
         **BUILT_IN.get(name, {}),
+    }
+
+
+def _django_cookie_settings() -> dict[str, Any]:
+    """Return what the site says of Django's session cookie, which goes for ours as well."""
+    return {
+        "COOKIE_DOMAIN": settings.SESSION_COOKIE_DOMAIN or None,
+        "COOKIE_PATH": settings.SESSION_COOKIE_PATH,
+        "COOKIE_SECURE": bool(settings.SESSION_COOKIE_SECURE),
+        # Without the attribute browsers take the cookie for "Lax".
+        "COOKIE_SAMESITE": settings.SESSION_COOKIE_SAMESITE or "Lax",
     }
 
 
@@ -321,7 +333,7 @@ def _errors_between(login_types: dict[str, LoginType], *, complete: bool) -> lis
 
 
 def _reset(*, setting: str, **_: object) -> None:
-    if setting == "USERSESSIONS":
+    if setting == "USERSESSIONS" or setting.startswith("SESSION_COOKIE_"):
         _configuration.cache_clear()
 
 

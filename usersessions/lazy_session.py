@@ -19,9 +19,12 @@ from .conf import LoginType, get_engine_login_type
 from .expiry import EXPIRY_KEY
 from .original_user import may_go_on
 from .request_changes import RequestChanges
-from .tokens import is_identifier, resolve_unscoped
+from .tokens import is_identifier, looks_like_token, resolve_unscoped
 from .user_session import UserSession
 from .user_session_manager import UserSessionManager
+
+#: How many characters Django demands of a session key.
+SHORTEST_KEY = 8
 
 
 class LazySession(SessionBase):
@@ -84,7 +87,10 @@ class LazySession(SessionBase):
     def _identifier_in(self, key_or_token: str | None) -> str | None:
         if not key_or_token or is_identifier(key_or_token):
             return key_or_token or None
-        return resolve_unscoped(key_or_token, self.login_type.keys)
+        if looks_like_token(key_or_token):
+            return resolve_unscoped(key_or_token, self.login_type.keys)
+        # Django takes any other text of this length for a key, under which nothing may be stored.
+        return key_or_token if len(key_or_token) >= SHORTEST_KEY else None
 
     def _get_session_key(self) -> str | None:
         if self._loaded is None:
@@ -145,6 +151,10 @@ class LazySession(SessionBase):
     @_session_cache.setter
     def _session_cache(self, data: Mapping[str, Any]) -> None:
         self.user_session.override_data(data)
+
+    @_session_cache.deleter
+    def _session_cache(self) -> None:
+        self._session_key = self._stored_key()
 
     # Django's contract, where it says more than a dict does
 

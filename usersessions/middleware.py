@@ -79,7 +79,7 @@ class UserSessionMiddleware(SessionMiddleware):
         failure: Exception | None = None
         finished = []
         for store in _stores(request):
-            if not store.accessed:
+            if not store.is_in_use:
                 continue
             try:
                 if _finish(request, response, store):
