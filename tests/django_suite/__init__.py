@@ -1,0 +1,1 @@
+"""Django's own tests with our engine and middleware in place: ``python -m tests.django_suite``."""

@@ -1,0 +1,58 @@
+"""Fetches the source of the installed Django from the package index and runs its tests with us.
+
+The tests of the admin run on the login type BE, all others on FE.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+import django
+
+FRONTEND = [
+    "sessions_tests",
+    "tests.django_suite.contract",
+    "auth_tests",
+    "messages_tests",
+    "csrf_tests",
+    "test_client",
+    "test_client_regress",
+    "flatpages_tests",
+    "view_tests",
+]
+BACKEND = ["admin_views", "admin_changelist", "admin_default_site", "admin_docs"]
+
+
+def fetch_tests(folder: Path) -> Path:
+    """Download Django's source into a folder and return where its tests are."""
+    wanted = f"django=={django.get_version()}"
+    options = ["--quiet", "--no-deps", "--no-binary", ":all:", "--dest", str(folder)]
+    subprocess.run([sys.executable, "-m", "pip", "download", *options, wanted], check=True)
+    (archive,) = folder.glob("*.tar.gz")
+    with tarfile.open(archive) as source:
+        source.extractall(folder, filter="data")
+    (tests,) = folder.glob("*/tests")
+    return tests
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory() as name:
+        tests = fetch_tests(Path(name))
+        failures = 0
+        for login_type, labels in (("FE", FRONTEND), ("BE", BACKEND)):
+            print(f"Django {django.get_version()} on {login_type}: {', '.join(labels)}", flush=True)
+            failures += subprocess.run(
+                [sys.executable, "-m", "tests.django_suite.run", str(tests), *labels],
+                env={**os.environ, "DJANGO_SUITE_LOGIN_TYPE": login_type, "PYTHONPATH": os.getcwd()},
+                check=False,
+            ).returncode
+    return int(failures > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

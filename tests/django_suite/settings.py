@@ -1,0 +1,36 @@
+"""The settings of Django's test suite, and ours: one login type has the name of Django's cookie."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+
+DATABASES = {
+    alias: {"ENGINE": "django.db.backends.sqlite3"} for alias in ("default", "other")
+}
+SECRET_KEY = "django_tests_secret_key"
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+DEFAULT_AUTO_FIELD = "django.db.models.AutoField"
+USE_TZ = False
+
+TEST_RUNNER = "tests.django_suite.runner.Runner"
+
+SESSION_ENGINE = "usersessions.store"
+USERSESSIONS: dict[str, dict[str, Any]] = {
+    "BE": {
+        "OPTIONS": {"model": "django_suite.BackendSession"},
+        "URL_PREFIXES": ["/another/"],
+        "COOKIE_SAMESITE": "Lax",
+    },
+    "FE": {
+        "OPTIONS": {"model": "django_suite.FrontendSession"},
+        "URL_PREFIXES": ["/another/"],
+    },
+}
+USERSESSIONS[os.environ["DJANGO_SUITE_LOGIN_TYPE"]] |= {
+    "URL_PREFIXES": [],
+    # What Django's test client needs: it writes the session's key into its cookie.
+    "COOKIE_NAME": "sessionid",
+    "COOKIE_FORMAT": "identifier",
+}
