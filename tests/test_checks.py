@@ -85,8 +85,8 @@ def test_what_concerns_security_has_its_tag(check: Any) -> None:
         pytest.param(
             {"FE": {"COOKIE_AGE": 5}},
             '(usersessions.E002) USERSESSIONS["FE"]["COOKIE_AGE"] is not a setting of '
-            "usersessions.\n\tHINT: Remove it, or use one of: ANONYMOUS_LIFETIME, BACKEND, "
-            "CLIENT_IP, COOKIE_ALLOW_SCOPELESS, COOKIE_DOMAIN, COOKIE_FORMAT, COOKIE_NAME, "
+            "usersessions.\n\tHINT: Remove it, or use one of: ADOPT_FROM, ANONYMOUS_LIFETIME, "
+            "BACKEND, CLIENT_IP, COOKIE_ALLOW_SCOPELESS, COOKIE_DOMAIN, COOKIE_FORMAT, COOKIE_NAME, "
             "COOKIE_PATH, COOKIE_SAMESITE, COOKIE_SECURE, GC_PROBABILITY, LIFETIME, LOCK_IP, "
             "LOCK_IPV6, MAX_DATA_SIZE, MAX_LIFETIME, MAX_SESSIONS_PER_USER, OPTIONS, "
             "PERMANENT_LOGIN, SERIALIZER, SWITCH_PERMISSION, TIMEOUT, URL_PREFIXES.",

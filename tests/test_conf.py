@@ -60,6 +60,7 @@ DEFAULTS = {
     "cookie_format": "token",
     "cookie_allow_scopeless": False,
     "switch_permission": "usersessions.auth.permissions.superusers_may_switch",
+    "adopt_from": None,
 }
 BACKEND_DEFAULTS = {
     **DEFAULTS,
@@ -202,6 +203,7 @@ GOOD: dict[str, list[Any]] = {
     "COOKIE_FORMAT": ["token", "identifier"],
     "COOKIE_ALLOW_SCOPELESS": [True, False],
     "URL_PREFIXES": [[], ["/admin/"], ("/admin/", "/staff/"), ["/"]],
+    "ADOPT_FROM": [None, "django.contrib.sessions.backends.db"],
     "SWITCH_PERMISSION": ["usersessions.auth.permissions.superusers_may_switch", a_callable],
 }
 BAD: dict[str, list[Any]] = {
@@ -227,6 +229,7 @@ BAD: dict[str, list[Any]] = {
     "COOKIE_FORMAT": ["jwt", "", None, ["token"]],
     "COOKIE_ALLOW_SCOPELESS": [None, "False", 1, 0],
     "URL_PREFIXES": ["/admin/", ["admin/"], ["/admin/", ""], [None], None, {"/admin/"}],
+    "ADOPT_FROM": ["", 5, True],
     "SWITCH_PERMISSION": [None, "", "no.such.function", True],
 }
 MUST_BE = {
@@ -252,6 +255,7 @@ MUST_BE = {
     "COOKIE_FORMAT": 'one of "token", "identifier"',
     "COOKIE_ALLOW_SCOPELESS": "True or False",
     "URL_PREFIXES": 'a list of path prefixes that start with "/"',
+    "ADOPT_FROM": "None or the dotted path of the SESSION_ENGINE that the site had",
     "SWITCH_PERMISSION": "a callable or the dotted path of one",
 }
 
@@ -332,7 +336,7 @@ def test_unknown_key_is_refused_with_the_known_ones(settings: Any) -> None:
         SettingError(
             "usersessions.E002",
             'USERSESSIONS["FE"]["COOKIE_AGE"] is not a setting of usersessions.',
-            "Remove it, or use one of: ANONYMOUS_LIFETIME, BACKEND, CLIENT_IP, "
+            "Remove it, or use one of: ADOPT_FROM, ANONYMOUS_LIFETIME, BACKEND, CLIENT_IP, "
             "COOKIE_ALLOW_SCOPELESS, COOKIE_DOMAIN, COOKIE_FORMAT, COOKIE_NAME, COOKIE_PATH, "
             "COOKIE_SAMESITE, COOKIE_SECURE, GC_PROBABILITY, LIFETIME, LOCK_IP, LOCK_IPV6, "
             "MAX_DATA_SIZE, MAX_LIFETIME, MAX_SESSIONS_PER_USER, OPTIONS, PERMANENT_LOGIN, "

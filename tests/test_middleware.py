@@ -1308,6 +1308,19 @@ def test_loading_again_after_a_save_does_not_forget_the_cookie(client: Client) -
     assert identifier_in(the_cookie(visit(client, view)).value)
 
 
+def test_loading_again_after_a_login_that_was_not_saved_does_not_forget_the_cookie(
+    client: Client, alice: Any
+) -> None:
+    def view(request: Any) -> None:
+        put_basket(request)
+        request.session.save()
+        auth.login(request, alice)
+        request.session.load()
+
+    visit(client, view)
+    assert visit(client, read_basket).content == b"{'apple': 3}"
+
+
 def test_session_created_empty_survives_save_every_request(client: Client, settings: Any) -> None:
     settings.SESSION_SAVE_EVERY_REQUEST = True
     visit(client, lambda request: request.session.create())

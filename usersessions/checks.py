@@ -9,6 +9,7 @@ from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
+from .adoption import get_old_engine
 from .backends.database import DatabaseSessionBackend
 from .backends.user_column import fitting_column, user_key_field
 from .conf import LoginType, find_setting_errors, get_login_types
@@ -23,6 +24,7 @@ def register() -> None:
     checks.register(check_settings)
     checks.register(check_middleware)
     checks.register(check_user_model)
+    checks.register(check_adoption)
     checks.register(check_cookies, checks.Tags.security)
     checks.register(check_deployment, checks.Tags.security, deploy=True)
 
@@ -126,6 +128,28 @@ def check_user_model(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessag
                 )
             )
     return errors
+
+
+def check_adoption(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
+    """E009: ADOPT_FROM names one engine, whose sessions can be taken over."""
+    adopting = [found for found in _sound_login_types() if found.adopt_from]
+    problems = []
+    if len({login_type.adopt_from for login_type in adopting}) > 1:
+        problems.append("The login types name different engines.")
+    for path in dict.fromkeys(str(login_type.adopt_from) for login_type in adopting):
+        try:
+            get_old_engine(path)
+        except ImproperlyConfigured as exc:
+            problems.append(str(exc))
+    return [
+        checks.Error(
+            f"ADOPT_FROM of {', '.join(login_type.name for login_type in adopting)}: {problem}",
+            hint="Name the SESSION_ENGINE that the site had, for example "
+            '"django.contrib.sessions.backends.db".',
+            id="usersessions.E009",
+        )
+        for problem in problems
+    ]
 
 
 def check_cookies(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:

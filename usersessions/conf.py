@@ -8,7 +8,7 @@ asks for a login type, one ``ImproperlyConfigured``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -55,6 +55,7 @@ class LoginType:
     cookie_allow_scopeless: bool
     url_prefixes: list[str]
     switch_permission: str | Callable[..., bool]
+    adopt_from: str | None
 
     @property
     def keys(self) -> Keys:
@@ -203,6 +204,11 @@ def get_login_type_for(request: HttpRequest) -> LoginType:
     return get_default_login_type()
 
 
+def get_adopting_types() -> list[LoginType]:
+    """Return the login types that take over the sessions of the engine that the site had."""
+    return [found for found in get_login_types().values() if found.adopt_from]
+
+
 def find_setting_errors() -> list[SettingError]:
     """Return all that is wrong with USERSESSIONS, an empty list when nothing is."""
     return _configuration().errors
@@ -231,7 +237,18 @@ def _configuration() -> _Configuration:
         errors += found
         if not found:
             login_types[name] = _login_type(name, given.get(name, {}))
-    return _Configuration(login_types, errors + _errors_between(login_types, complete=not errors))
+    errors += _errors_between(login_types, complete=not errors)
+    if not errors:
+        _share_adoption(login_types, given)
+    return _Configuration(login_types, errors)
+
+
+def _share_adoption(login_types: dict[str, LoginType], given: Mapping[str, Any]) -> None:
+    """Have the built-in types adopt from where the default type does, unless they say otherwise."""
+    default = next(found for found in login_types.values() if not found.url_prefixes)
+    for name in BUILT_IN:
+        if "ADOPT_FROM" not in given.get(name, {}):
+            login_types[name] = replace(login_types[name], adopt_from=default.adopt_from)
 
 
 def _login_type(name: str, given: Mapping[str, Any]) -> LoginType:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
+from .conf import get_login_types
 from .store import SessionStore
 
 
@@ -42,3 +44,15 @@ def _cookie_value(request: HttpRequest, store: SessionStore) -> str:
     if store.login_type.cookie_format == "identifier":
         return session.identifier
     return session.get_jwt(store.login_type.cookie_scope(request))
+
+
+def delete_old_cookie(response: HttpResponseBase) -> None:
+    """Delete the cookie of the engine that the site had, unless a login type has its name now."""
+    name = settings.SESSION_COOKIE_NAME
+    if all(login_type.cookie_name != name for login_type in get_login_types().values()):
+        response.delete_cookie(
+            name,
+            path=settings.SESSION_COOKIE_PATH,
+            domain=settings.SESSION_COOKIE_DOMAIN,
+            samesite=settings.SESSION_COOKIE_SAMESITE,
+        )

@@ -129,6 +129,12 @@ SETTINGS: dict[str, Setting] = {
         False, lambda value: isinstance(value, bool), "True or False"
     ),
     "URL_PREFIXES": Setting([], _prefixes, 'a list of path prefixes that start with "/"'),
+    # Whose sessions are taken over.
+    "ADOPT_FROM": Setting(
+        None,
+        lambda value: value is None or _text(value),
+        "None or the dotted path of the SESSION_ENGINE that the site had",
+    ),
     # Who may switch to whom.
     "SWITCH_PERMISSION": Setting(
         "usersessions.auth.permissions.superusers_may_switch", _callable, _CALLABLE

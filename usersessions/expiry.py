@@ -19,6 +19,10 @@ from .user_session import UserSession
 #: Where Django's ``set_expiry()`` keeps its value, in the session's data.
 EXPIRY_KEY = "_session_expiry"
 
+#: Where an adopted session remembers when its browser first came with the new cookie, in Unix
+#: seconds; 0: not yet.
+ADOPTED_KEY = "adopted"
+
 
 @dataclass(frozen=True)
 class ExpiryRules:
@@ -50,21 +54,25 @@ class ExpiryRules:
         expiry = session.get(EXPIRY_KEY)
         session.meta.pop("expires_at", None)
         session.meta.pop("saved_at", None)
-        if not expiry:
+        if not expiry and "keep_until" not in session.meta:
             return
         # Else the time of the last use would be lost: ``ses_tstamp`` tells the expiry.
         session.meta["saved_at"] = int(self.clock())
         if isinstance(expiry, str):
-            moment = datetime.fromisoformat(expiry)
-            aware = make_aware(moment, get_default_timezone()) if is_naive(moment) else moment
-            session.meta["expires_at"] = int(aware.timestamp())
-        else:
+            session.meta["expires_at"] = as_timestamp(datetime.fromisoformat(expiry))
+        elif expiry:
             session.meta["expires_at"] = int(self.clock() + expiry)
+
+    def note_end(self, session: UserSession, ends_at: int) -> None:
+        """Remember when a session of another engine would end there: it ends no earlier here."""
+        session.meta["saved_at"] = int(self.clock())
+        session.meta["expires_at" if session.get(EXPIRY_KEY) else "keep_until"] = ends_at
 
     def timestamp(self, session: UserSession) -> int:
         """Return the ``ses_tstamp`` with which a session that is used now ends when it should."""
         lifetime = self.lifetime_of(session)
         ends_at: int = session.meta.get("expires_at", int(self.clock()) + lifetime)
+        ends_at = max(ends_at, session.meta.get("keep_until", 0))
         return max(0, min(ends_at, self._latest_end(session, ends_at)) - lifetime)
 
     def _latest_end(self, session: UserSession, otherwise: int) -> int:
@@ -72,6 +80,12 @@ class ExpiryRules:
             return otherwise
         login_at: int = session.meta.get("login_at", session.last_updated)
         return login_at + self.max_lifetime
+
+
+def as_timestamp(moment: datetime) -> int:
+    """Return a moment in Unix seconds; a naive one is in the site's time zone."""
+    aware = make_aware(moment, get_default_timezone()) if is_naive(moment) else moment
+    return int(aware.timestamp())
 
 
 def last_used(session: UserSession) -> int:

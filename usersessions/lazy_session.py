@@ -164,11 +164,11 @@ class LazySession(SessionBase):
     def load(self) -> dict[str, Any]:
         """Return the data as stored now, forgetting changes that were not saved."""
         identifier = self._stored_key()
-        before, expiry_read = self._loaded, self._expiry_read
+        expiry_read = self._expiry_read
         self._use(None if identifier is None else self._find(identifier))
         self._modified = False
-        if before is not None and before.is_new and before.identifier == identifier:
-            # Made and saved by this request: its cookie is due all the same.
+        if identifier != self._presented_key:
+            # Made or renewed and saved by this request: its cookie is due all the same.
             self.user_session.is_new, self._expiry_read = True, expiry_read
         return self._session_cache
 
@@ -206,7 +206,12 @@ class LazySession(SessionBase):
 
     def get_expire_at_browser_close(self) -> bool:
         expiry = self.get(EXPIRY_KEY)
-        return not self.user_session.is_permanent if expiry is None else bool(expiry == 0)
+        if expiry is not None:
+            return bool(expiry == 0)
+        session = self.user_session
+        if "keep_until" in session.meta:
+            return settings.SESSION_EXPIRE_AT_BROWSER_CLOSE
+        return not session.is_permanent
 
     async def aget_expire_at_browser_close(self) -> bool:
         await self._aget_session()

@@ -15,9 +15,10 @@ from django.utils.cache import patch_vary_headers
 from django.utils.deprecation import MiddlewareMixin
 from django.utils.functional import SimpleLazyObject
 
+from .adoption import adopt_old_session, presents_old_cookie
 from .auth.switch_user import get_original_user
 from .conf import get_login_type_for, get_login_types
-from .cookies import send_cookie
+from .cookies import delete_old_cookie, send_cookie
 from .current_request import serving
 from .error_reports import hide_sessions_in_reports
 from .session_manager import SessionManager
@@ -49,11 +50,15 @@ class UserSessionMiddleware(SessionMiddleware):
             return self.__acall__(request)
         with serving(request):
             self.process_request(request)
+            if presents_old_cookie(request):
+                adopt_old_session(request)
             return self.process_response(request, cast("Any", self.get_response(request)))
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
         with serving(request):
             self.process_request(request)
+            if presents_old_cookie(request):
+                await sync_to_async(adopt_old_session)(request)
             response = await cast("Any", self.get_response(request))
             if any(store.has_work_to_finish for store in _stores(request)):
                 return await sync_to_async(self.process_response)(request, response)
@@ -76,6 +81,8 @@ class UserSessionMiddleware(SessionMiddleware):
     def process_response(  # type: ignore[override]
         self, request: HttpRequest, response: HttpResponseBase
     ) -> HttpResponseBase:
+        if request.user_sessions.has_spent_old_cookie:  # type: ignore[attr-defined]
+            delete_old_cookie(response)
         failure: Exception | None = None
         finished = []
         for store in _stores(request):

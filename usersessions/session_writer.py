@@ -62,6 +62,13 @@ class SessionWriter:
         self.backend.set(session.identifier, record)
         return session.as_stored(record)
 
+    def insert_adopted(self, session: UserSession, ends_at: int) -> UserSession:
+        """Store a session of another engine, to end when it would there."""
+        self.expiry.note_end(session, ends_at)
+        record = self._finished_record(session)
+        self.backend.set(session.identifier, record)
+        return session.as_stored(record)
+
     def update(self, session: UserSession) -> UserSession:
         """Store data and time under the identifier that the session has."""
         return self._write_merged(session, self._update)
@@ -142,6 +149,9 @@ class SessionWriter:
 
     def _record(self, session: UserSession) -> SessionRecord:
         self.expiry.note_custom_expiry(session)
+        return self._finished_record(session)
+
+    def _finished_record(self, session: UserSession) -> SessionRecord:
         session.last_updated = self.expiry.timestamp(session)
         record = session.to_record()
         size, limit = len(record["ses_data"]), self.login_type.max_data_size

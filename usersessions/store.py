@@ -11,7 +11,7 @@ from django.contrib.sessions.backends.base import CreateError, UpdateError
 
 from .backends.base import SessionNotCreated, SessionNotUpdated
 from .conf import get_login_types
-from .expiry import EXPIRY_KEY
+from .expiry import ADOPTED_KEY, EXPIRY_KEY
 from .lazy_session import LazySession
 from .session_data import LOGIN_KEYS
 from .tokens import new_identifier
@@ -204,7 +204,7 @@ class SessionStore(LazySession):
         """Seconds that the browser keeps the cookie; None: until it closes."""
         if self.get_expire_at_browser_close():
             return None
-        if self.get(EXPIRY_KEY):
+        if self.get(EXPIRY_KEY) or not self.user_session.is_permanent:
             return max(0, self.manager.expiry.expires_at(self.user_session) - int(self.clock()))
         return self.login_type.lifetime
 
@@ -319,7 +319,10 @@ class SessionStore(LazySession):
             self._changes.restore(session)
         if session is None or not may_store or self._has_ended:
             return
-        if self._has_changes(session):
+        has_changes = self._has_changes(session)
+        if self._is_first_with_new_cookie(session):
+            session.meta[ADOPTED_KEY] = int(self.clock())
+        if has_changes:
             if session.data or self._is_created or not self.modified:
                 self._write()
             elif session.stored is not None:
@@ -333,7 +336,11 @@ class SessionStore(LazySession):
             # By the view itself: what it changed afterwards, in place too, is not saved yet.
             return not session.is_as_stored
         saves_always = settings.SESSION_SAVE_EVERY_REQUEST and session.stored is not None
-        return self.modified or saves_always
+        return self.modified or saves_always or self._is_first_with_new_cookie(session)
+
+    def _is_first_with_new_cookie(self, session: UserSession) -> bool:
+        """Whether the browser has received what it got for the cookie of another engine."""
+        return session.meta.get(ADOPTED_KEY) == 0 and session.identifier == self._presented_key
 
     def _end_emptied(self, session: UserSession) -> None:
         identifier = session.stored_identifier

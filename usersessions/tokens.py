@@ -53,6 +53,12 @@ class Keys:
             hmac.digest(key, identifier.encode(), "sha256").hex() for key in self._keys("ses_id")
         )
 
+    def adopted_identifiers(self, old_key: str) -> tuple[str, ...]:
+        """Return which identifier a session of another engine gets, the current one first."""
+        return tuple(
+            hmac.digest(key, old_key.encode(), "sha256").hex()[:32] for key in self._keys("adopt")
+        )
+
     def token_keys(self) -> tuple[bytes, ...]:
         """Return the keys of the token's signature, the one that signs first."""
         return self._keys("token")

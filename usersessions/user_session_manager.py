@@ -297,6 +297,19 @@ class UserSessionManager:
             session.ip_lock = self._current_ip_lock()
         return self._writer.write(session)
 
+    def store_adopted(self, session: UserSession, ends_at: int) -> UserSession:
+        """Store a session that another engine has kept until now.
+
+        :param ends_at: when it would end there, in Unix seconds
+        :return: the session as stored
+        :raises SessionNotCreated: it is stored already
+        :raises SessionDataTooLarge: nothing was written
+
+        Costs one query.
+        """
+        session.ip_lock = self._current_ip_lock()
+        return self._writer.insert_adopted(session, ends_at)
+
     def remove_emptied_session(self, session: UserSession) -> bool:
         """End a stored session whose data has become empty; return whether it is gone.
 

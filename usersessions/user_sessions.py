@@ -16,6 +16,8 @@ class UserSessions(Mapping[str, SessionStore]):
     def __init__(self, request: HttpRequest) -> None:
         self._request = request
         self._opened: dict[str, SessionStore] = {}
+        #: Whether the cookie of the engine that the site had before is of no use any more.
+        self.has_spent_old_cookie = False
 
     def __getitem__(self, name: str) -> SessionStore:
         """Return the store of a login type; reads nothing yet.

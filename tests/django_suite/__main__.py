@@ -32,7 +32,7 @@ def fetch_tests(folder: Path) -> Path:
     """Download Django's source into a folder and return where its tests are."""
     wanted = f"django=={django.get_version()}"
     options = ["--quiet", "--no-deps", "--no-binary", ":all:", "--dest", str(folder)]
-    subprocess.run([sys.executable, "-m", "pip", "download", *options, wanted], check=True)
+    run_python("-m", "pip", "download", *options, wanted).check_returncode()
     (archive,) = folder.glob("*.tar.gz")
     with tarfile.open(archive) as source:
         source.extractall(folder, filter="data")
@@ -40,16 +40,24 @@ def fetch_tests(folder: Path) -> Path:
     return tests
 
 
+def run_python(*arguments: str, **variables: str) -> subprocess.CompletedProcess[bytes]:
+    environment = {**os.environ, **variables}
+    return subprocess.run([sys.executable, *arguments], env=environment, check=False)  # noqa: S603
+
+
 def main() -> int:
+    failures = 0
     with tempfile.TemporaryDirectory() as name:
-        tests = fetch_tests(Path(name))
-        failures = 0
+        tests = str(fetch_tests(Path(name)))
         for login_type, labels in (("FE", FRONTEND), ("BE", BACKEND)):
-            print(f"Django {django.get_version()} on {login_type}: {', '.join(labels)}", flush=True)
-            failures += subprocess.run(
-                [sys.executable, "-m", "tests.django_suite.run", str(tests), *labels],
-                env={**os.environ, "DJANGO_SUITE_LOGIN_TYPE": login_type, "PYTHONPATH": os.getcwd()},
-                check=False,
+            sys.stdout.write(
+                f"Django {django.get_version()} on {login_type}: {', '.join(labels)}\n"
+            )
+            sys.stdout.flush()
+            failures += run_python(
+                *("-m", "tests.django_suite.run", tests, *labels),
+                DJANGO_SUITE_LOGIN_TYPE=login_type,
+                PYTHONPATH=str(Path.cwd()),
             ).returncode
     return int(failures > 0)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from argparse import ArgumentTypeError
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -16,16 +15,7 @@ from ...backends.database import DatabaseSessionBackend
 from ...conf import get_login_types
 from ...session_manager import SessionManager
 from ...user_session_manager import UserSessionManager
-
-
-def _batch_size(text: str) -> int:
-    try:
-        size = int(text)
-    except ValueError:
-        size = 0
-    if size < 1:
-        raise ArgumentTypeError(f"must be a whole number of at least 1, not {text!r}")
-    return size
+from .. import arguments
 
 
 class Command(BaseCommand):
@@ -41,7 +31,7 @@ class Command(BaseCommand):
         )
         parser.add_argument(
             "--batch-size",
-            type=_batch_size,
+            type=arguments.batch_size,
             default=BATCH_SIZE,
             metavar="N",
             help="How many sessions one statement deletes at the most. Default: %(default)s.",

@@ -1,0 +1,185 @@
+"""Where a site's sessions were before: in the table or the cache of another engine."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from django.conf import settings
+from django.core.cache import caches
+from django.core.exceptions import ImproperlyConfigured
+from django.db import router, transaction
+from django.utils import timezone
+
+from ..expiry import as_timestamp
+from ..original_user import BACK_USER_KEY
+from ..session_data import RESERVED_KEY
+
+#: What engines keep in the data for themselves, and what only our own sessions may say.
+FOREIGN_KEYS = frozenset({"_qsessions_ip", "_qsessions_user_agent", RESERVED_KEY, BACK_USER_KEY})
+
+
+@dataclass(frozen=True)
+class OldSession:
+    """A session that another engine keeps."""
+
+    key: str = field(repr=False)  # a secret as long as the session can be adopted
+    data: dict[str, Any] = field(repr=False)
+    ends_at: int  #: Unix seconds
+    user_agent: str  #: of its browser; "" if the engine does not know
+
+
+class Batch(NamedTuple):
+    """What became of some old sessions."""
+
+    moved: int
+    left: int
+
+
+class OldEngine(ABC):
+    """The engine that ``ADOPT_FROM`` names, as a source of sessions."""
+
+    def __init__(self, store_class: Any) -> None:
+        self.store_class = store_class
+
+    @abstractmethod
+    def read(self, key: str) -> OldSession | None:
+        """Return an unexpired session that has data, None if there is none. Costs one query."""
+
+    @abstractmethod
+    def taking(self, key: str) -> AbstractContextManager[bool]:
+        """Take a session away; tell whether it was there, which it is for one caller only.
+
+        If the block fails, it is there again. Costs one query.
+        """
+
+
+class TableEngine(OldEngine):
+    """Sessions in a table: Django's ``db`` and ``cached_db``, user_sessions, qsessions."""
+
+    def __init__(self, store_class: Any, model: Any) -> None:
+        super().__init__(store_class)
+        self.model = model
+
+    @property
+    def database(self) -> str:
+        return router.db_for_write(self.model)
+
+    def read(self, key: str) -> OldSession | None:
+        row = self._unexpired.filter(pk=key).first()
+        return None if row is None else self._session(row)
+
+    @contextmanager
+    def taking(self, key: str) -> Iterator[bool]:
+        with transaction.atomic(using=self.database):
+            deleted, _ = self._rows.filter(pk=key).delete()
+            yield deleted == 1
+        self._forget([key])
+
+    def move(self, take: Callable[[OldSession], bool], batch_size: int) -> Iterator[Batch]:
+        """Hand every unexpired session to ``take`` and delete those that it took.
+
+        Each batch is a transaction; those that are not taken stay where they are. Costs two
+        queries a batch, besides those of ``take``.
+        """
+        last = ""
+        while True:
+            with transaction.atomic(using=self.database):
+                later = self._unexpired.filter(pk__gt=last).order_by("pk")
+                rows = list(later.select_for_update()[:batch_size])
+                if not rows:
+                    return
+                last = rows[-1].pk
+                read = [(row.pk, self._session(row)) for row in rows]
+                taken = [key for key, session in read if session is not None and take(session)]
+                self._rows.filter(pk__in=taken).delete()
+            self._forget(taken)
+            yield Batch(moved=len(taken), left=len(rows) - len(taken))
+
+    def count(self) -> tuple[int, int]:
+        """Return how many sessions have not expired yet, and how many have."""
+        unexpired = self._unexpired.count()
+        return unexpired, self._rows.count() - unexpired
+
+    @property
+    def _rows(self) -> Any:
+        return self.model._default_manager.using(self.database)
+
+    @property
+    def _unexpired(self) -> Any:
+        return self._rows.filter(expire_date__gt=timezone.now())
+
+    def _session(self, row: Any) -> OldSession | None:
+        data = self.store_class().decode(row.session_data)
+        return _old_session(
+            row.pk, data, as_timestamp(row.expire_date), getattr(row, "user_agent", None)
+        )
+
+    def _forget(self, keys: list[str]) -> None:
+        """Take the copies out of the cache as well, where there are some."""
+        prefix = getattr(self.store_class, "cache_key_prefix", None)
+        if prefix is not None:
+            caches[settings.SESSION_CACHE_ALIAS].delete_many([prefix + key for key in keys])
+
+
+class CacheEngine(OldEngine):
+    """Sessions in Django's cache alone, which cannot tell when they end."""
+
+    def read(self, key: str) -> OldSession | None:
+        store = self.store_class(key)
+        return _old_session(key, store.load(), as_timestamp(store.get_expiry_date()), None)
+
+    @contextmanager
+    def taking(self, key: str) -> Iterator[bool]:
+        store = self.store_class(key)
+        data, cache_key = store.load(), self.store_class.cache_key_prefix + key
+        cache = caches[settings.SESSION_CACHE_ALIAS]
+        was_there = cache.delete(cache_key)
+        try:
+            yield was_there
+        except BaseException:
+            if was_there:
+                cache.add(cache_key, data, store.get_expiry_age())
+            raise
+
+
+def _old_session(
+    key: str, data: dict[str, Any], ends_at: int, user_agent: str | None
+) -> OldSession | None:
+    kept = {name: value for name, value in data.items() if name not in FOREIGN_KEYS}
+    return OldSession(key, kept, ends_at, user_agent or "") if kept else None
+
+
+@lru_cache
+def get_old_engine(path: str) -> OldEngine:
+    """Return the engine behind a dotted path such as ``"django.contrib.sessions.backends.db"``.
+
+    :raises ImproperlyConfigured: there is none, or its sessions cannot be taken over
+    """
+    try:
+        module = import_module(path)
+        store_class = module.SessionStore
+        get_model = getattr(
+            store_class, "get_model_class", lambda: getattr(module, "Session", None)
+        )
+        model = get_model()
+    except (ImportError, AttributeError) as exc:
+        raise ImproperlyConfigured(f"There is no session engine {path!r}: {exc}.") from exc
+    except RuntimeError as exc:  # its model cannot be imported
+        raise ImproperlyConfigured(
+            f"The app of the session engine {path!r} is not in INSTALLED_APPS; leave it there "
+            "until its sessions have moved."
+        ) from exc
+    if model is not None:
+        return TableEngine(store_class, model)
+    if hasattr(store_class, "cache_key_prefix"):
+        return CacheEngine(store_class)
+    raise ImproperlyConfigured(
+        f"The session engine {path!r} keeps its sessions neither in a table nor in the cache; they "
+        "cannot be taken over."
+    )
