@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 from django.contrib.auth import signals
+from django.db.models.signals import post_save
 from django.test import AsyncRequestFactory, RequestFactory
 
 from usersessions import auth
+from usersessions.current_request import get_current_request
 from usersessions.middleware import UserSessionMiddleware
 from usersessions.models import BackendSession, FrontendSession
 from usersessions.test import Client
@@ -64,6 +66,26 @@ def test_user_of_a_type_that_nobody_is_logged_in_to_is_anonymous(
     with session_queries:
         assert visit(client, who("BE")).content == b"''"
     assert session_queries.kinds == []
+
+
+def test_receivers_that_were_there_before_us_see_the_new_identifier_of_a_second_login(
+    client: Client, alice: Any
+) -> None:
+    """As Django's own, which writes ``last_login``: packages note the key of the session there."""
+    visit(client, log_in(alice))
+    seen = []
+
+    def note(**kwargs: Any) -> None:
+        request = get_current_request()
+        assert request is not None
+        seen.append(request.session.session_key)
+
+    post_save.connect(note, sender=type(alice))
+    try:
+        visit(client, log_in(alice))
+    finally:
+        post_save.disconnect(note, sender=type(alice))
+    assert seen == [client.get_session().session_key]
 
 
 def test_receivers_of_a_login_to_another_type_see_its_session(client: Client, editor: Any) -> None:

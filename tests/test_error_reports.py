@@ -11,6 +11,7 @@ from django.test import RequestFactory
 from django.views.debug import ExceptionReporter
 
 from usersessions import DatabaseSessionBackend
+from usersessions.error_reports import SessionReporterFilter, hide_sessions_in_reports
 from usersessions.middleware import UserSessionMiddleware
 from usersessions.store import SessionStore
 
@@ -46,3 +47,13 @@ def test_report_on_a_failing_request_has_neither_identifier_nor_token(
         assert token not in report
         assert store.session_key not in report
     assert len(mine) == 3
+
+
+def test_filter_can_be_the_sites_own(settings: Any) -> None:
+    """Packages ask the site's filter, not the request's: django-debug-toolbar for its pages."""
+    settings.DEFAULT_EXCEPTION_REPORTER_FILTER = "usersessions.error_reports.SessionReporterFilter"
+    request = RequestFactory().get("/")
+    hide_sessions_in_reports(request)
+    for found in (SessionReporterFilter(), request.exception_reporter_filter):
+        assert found.cleanse_setting("be_sessionid", "eyJ") == "*" * 20
+        assert found.cleanse_setting("LANGUAGE_CODE", "en") == "en"

@@ -16,13 +16,20 @@ class UserSessionsConfig(AppConfig):
     verbose_name = _("User sessions")
     default_auto_field = "django.db.models.BigAutoField"
 
+    def import_models(self) -> None:
+        super().import_models()
+        # Only now: it needs models. And not later: receivers that other apps connect in ready(),
+        # or on being searched by the admin, are to see the session under its new identifier.
+        from .receivers import elevate_on_login  # noqa: PLC0415
+
+        user_logged_in.connect(elevate_on_login, dispatch_uid="usersessions.login")
+
     def ready(self) -> None:
         # Only now: these modules need the user model or its settings.
         from . import checks, receivers  # noqa: PLC0415
         from .signals import user_switched, user_switched_back  # noqa: PLC0415
 
         checks.register()
-        user_logged_in.connect(receivers.elevate_on_login, dispatch_uid="usersessions.login")
         user_logged_out.connect(receivers.audit_on_logout, dispatch_uid="usersessions.logout")
         for signal in (user_switched, user_switched_back):
             signal.connect(receivers.log_switch, dispatch_uid="usersessions.log_switch")

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.http import HttpRequest
 from django.utils.module_loading import import_string
+from django.views.debug import SafeExceptionReporterFilter
 
 from .conf import get_login_types
 from .tokens import is_identifier, looks_like_token
 
 if TYPE_CHECKING:
-    from django.views.debug import SafeExceptionReporterFilter as FilterBase
+    FilterBase = SafeExceptionReporterFilter
 else:
     FilterBase = object
 
@@ -45,6 +46,10 @@ class HidesSessions(FilterBase):
         return value
 
 
+class SessionReporterFilter(HidesSessions, SafeExceptionReporterFilter):
+    """For ``DEFAULT_EXCEPTION_REPORTER_FILTER``: what packages ask that have no request at hand."""
+
+
 def hide_sessions_in_reports(request: HttpRequest) -> None:
     """Have reports on this request mask its sessions, whatever filter the site has set."""
     request.exception_reporter_filter = _filter_over(settings.DEFAULT_EXCEPTION_REPORTER_FILTER)
@@ -52,4 +57,7 @@ def hide_sessions_in_reports(request: HttpRequest) -> None:
 
 @lru_cache
 def _filter_over(path: str) -> Any:
-    return type("SessionReporterFilter", (HidesSessions, import_string(path)), {})()
+    found = import_string(path)
+    if not issubclass(found, HidesSessions):
+        found = type("SessionReporterFilter", (HidesSessions, found), {})
+    return found()

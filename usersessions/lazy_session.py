@@ -16,6 +16,7 @@ from django.utils.module_loading import import_string
 
 from .backends.base import SessionNotFound
 from .conf import LoginType, get_engine_login_type
+from .current_request import get_current_request
 from .expiry import EXPIRY_KEY
 from .original_user import may_go_on
 from .request_changes import RequestChanges
@@ -31,7 +32,8 @@ class LazySession(SessionBase):
     """The session of one login type, not read before it is asked for.
 
     :param session_key: an identifier, or the value of a cookie of any site (Channels hands it over)
-    :param login_type: default: the one that owns ``SESSION_COOKIE_NAME``, else the default type
+    :param login_type: default: the one that serves the current request; outside of a request, the
+        one that owns ``SESSION_COOKIE_NAME``, else the default type
     :param request: whose cookie names the session, instead of ``session_key``
     """
 
@@ -46,7 +48,7 @@ class LazySession(SessionBase):
         request: HttpRequest | None = None,
     ) -> None:
         # Not calling the base: it would import the serializer again for every request.
-        self.login_type = login_type or get_engine_login_type()
+        self.login_type = login_type or _login_type_in_use()
         self.accessed = False
         self._request = request
         self._given_key = session_key
@@ -216,3 +218,8 @@ class LazySession(SessionBase):
     async def aget_expire_at_browser_close(self) -> bool:
         await self._aget_session()
         return self.get_expire_at_browser_close()
+
+
+def _login_type_in_use() -> LoginType:
+    session = getattr(get_current_request(), "session", None)
+    return session.login_type if isinstance(session, LazySession) else get_engine_login_type()

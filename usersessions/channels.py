@@ -1,0 +1,32 @@
+"""Sessions of websockets, for Django Channels."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any
+
+from django.core.handlers.asgi import ASGIRequest
+
+from .conf import get_login_type_for
+from .user_sessions import UserSessions
+
+
+class SessionMiddleware:
+    """Puts the session of a login type into ``scope["session"]``, by the rules of a request.
+
+    Takes the place of Channels' ``CookieMiddleware`` and ``SessionMiddleware``, which know one
+    cookie and see neither host nor address: ``SessionMiddleware(AuthMiddleware(URLRouter(...)))``.
+
+    :param inner: the application inside
+    :param login_type: None: the one that serves the path
+    :raises UnknownLoginType: when a connection comes in, and there is none of this name
+    """
+
+    def __init__(self, inner: Any, login_type: str | None = None) -> None:
+        self.inner = inner
+        self.login_type = login_type
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> Any:
+        request = ASGIRequest({**scope, "method": "GET"}, BytesIO())
+        session = UserSessions(request)[self.login_type or get_login_type_for(request).name]
+        return await self.inner({**scope, "session": session}, receive, send)
