@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from asgiref.sync import SyncToAsync
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
@@ -84,6 +85,20 @@ class SessionQueries(CaptureQueriesContext):
 @pytest.fixture
 def session_queries(db: None) -> SessionQueries:
     return SessionQueries(connection)
+
+
+@pytest.fixture
+def thread_hops(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The functions that async code has handed to a thread, in order."""
+    hops: list[str] = []
+    call = SyncToAsync.__call__
+
+    async def note_and_call(hop: Any, *args: Any, **kwargs: Any) -> Any:
+        hops.append(getattr(hop.func, "__qualname__", repr(hop.func)))
+        return await call(hop, *args, **kwargs)
+
+    monkeypatch.setattr(SyncToAsync, "__call__", note_and_call)
+    return hops
 
 
 @pytest.fixture

@@ -19,3 +19,6 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 DIRECTORY = Path(tempfile.mkdtemp())
 atexit.register(shutil.rmtree, DIRECTORY, ignore_errors=True)
 DATABASES["default"]["TEST"] = {"NAME": DIRECTORY / "test.sqlite3"}
+
+# Django 6.1 warns where nobody has said how to send mail; older ones do not know the setting.
+MAILERS = {"default": {"BACKEND": "django.core.mail.backends.locmem.EmailBackend"}}

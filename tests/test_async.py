@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import pytest
@@ -17,7 +16,8 @@ from usersessions.middleware import UserSessionMiddleware
 from usersessions.models import FrontendSession
 from usersessions.store import SessionStore
 
-from .conftest import SessionQueries
+from .conftest import Clock, SessionQueries
+from .factories import NOW, FrontendSessionFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -103,22 +103,66 @@ def test_original_user_can_be_awaited(alice: Any, superuser: Any) -> None:
     assert serve(who, {"fe_sessionid": store.user_session.get_jwt(scope)}).content == b"'admin'"
 
 
+def test_original_user_of_a_visitor_without_session_needs_no_thread(
+    alice: Any, thread_hops: list[str]
+) -> None:
+    async def who(request: Any) -> Any:
+        return await request.aoriginal_user()
+
+    assert serve(who).content == b"None"
+    assert thread_hops == []
+
+
 def test_request_without_work_for_the_storage_stays_in_the_event_loop(
-    monkeypatch: pytest.MonkeyPatch,
+    thread_hops: list[str],
 ) -> None:
     cookies = cookies_of(serve(put_basket))
-    threads = set()
-    finish = SessionStore.finish
+    thread_hops.clear()
+    response = serve(read_basket, cookies)
+    assert (response.content, response.headers["Vary"]) == (b"{'apple': 3}", "Cookie")
+    assert len(thread_hops) == 1  # to read the session
+    assert serve(read_basket).headers["Vary"] == "Cookie"
+    assert len(thread_hops) == 1
 
-    def note_thread(store: SessionStore, **options: Any) -> None:
-        threads.add((threading.get_ident(), len(store._session_cache)))
-        finish(store, **options)
 
-    monkeypatch.setattr(SessionStore, "finish", note_thread)
+def test_touch_that_falls_due_while_the_response_goes_out_waits_for_the_next_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The storage must not be asked from the event loop, whenever the 61 seconds are over."""
 
-    async def read(request: Any) -> int:
-        await request.session.aget("basket")
-        return threading.get_ident()
+    class TickingClock(Clock):
+        step = 0
 
-    loops = [int(serve(read, each).content) for each in (cookies, {})]
-    assert threads == {(loops[0], 1), (loops[1], 0)}
+        def __call__(self) -> float:
+            self.forward(self.step)
+            return self.now
+
+    clock = TickingClock()
+    monkeypatch.setattr(SessionStore, "clock", staticmethod(clock))
+    cookies = cookies_of(serve(put_basket))
+    clock.forward(60)
+
+    async def read_and_let_time_go_on(request: Any) -> Any:
+        basket = await read_basket(request)
+        clock.step = 1
+        return basket
+
+    assert serve(read_and_let_time_go_on, cookies).content == b"{'apple': 3}"
+    assert clock.now > NOW + 60
+    assert FrontendSession.objects.get().ses_tstamp == NOW
+
+
+@pytest.mark.django_db(transaction=True)
+def test_garbage_is_collected_in_a_thread_although_the_view_saved_by_itself(
+    settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.USERSESSIONS = {"FE": {"GC_PROBABILITY": 100}}
+    FrontendSessionFactory()
+
+    async def save(request: Any) -> None:
+        await put_basket(request)
+        await request.session.asave()
+
+    serve(save)
+    assert caplog.records == []
+    assert FrontendSession.objects.count() == 1

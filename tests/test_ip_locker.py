@@ -166,9 +166,8 @@ def spellings(draw: st.DrawFn, address: ipaddress.IPv6Address) -> str:
     zeros = [number for number, part in enumerate(parts) if not part.strip("0")]
     if zeros and draw(st.booleans()):
         first = draw(st.sampled_from(zeros))
-        last = first
-        while last + 1 in zeros and draw(st.booleans()):
-            last += 1
+        lasts = [end for end in zeros if {*range(first, end + 1)} <= {*zeros} and end >= first]
+        last = draw(st.sampled_from(lasts))
         text = ":".join(parts[:first]) + "::" + ":".join(parts[last + 1 :])
     return text.upper() if draw(st.booleans()) else text
 

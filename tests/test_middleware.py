@@ -1100,6 +1100,31 @@ def test_row_and_cookie_move_to_the_new_key_as_they_are_used(
     assert visit(client, read_basket).content == b"{'apple': 3}"
 
 
+@pytest.mark.parametrize("expiry", [None, 604_800], ids=["just-used", "with-expiry-of-its-own"])
+def test_session_that_is_only_read_moves_to_the_new_key_though_no_touch_is_due(
+    client: Client,
+    clock: Clock,
+    settings: Any,
+    session_queries: SessionQueries,
+    expiry: int | None,
+) -> None:
+    visit(client, put_basket)
+    visit(client, lambda request: request.session.set_expiry(expiry))
+    (before,) = FrontendSession.objects.values()
+    settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
+    settings.SECRET_KEY = "the key that came after" * 3
+    with session_queries:
+        assert the_cookie(visit(client, read_basket)).value
+    assert session_queries.kinds == ["SELECT", "UPDATE"]
+    (after,) = FrontendSession.objects.values()
+    assert {key for key in before if before[key] != after[key]} == {"ses_id"}
+    with session_queries:
+        assert not visit(client, read_basket).cookies
+    assert session_queries.kinds == ["SELECT"]
+    settings.SECRET_KEY_FALLBACKS = []
+    assert visit(client, read_basket).content == b"{'apple': 3}"
+
+
 def test_cookie_that_has_moved_is_not_sent_again(
     client: Client, rotated: str, clock: Clock
 ) -> None:

@@ -181,6 +181,18 @@ def test_new_secret_key_does_not_keep_anybody_from_coming_back(
     assert seen(switched) == "('admin', None, {'note': 'mine'})"
 
 
+def test_switch_outlives_the_old_secret_key_if_it_is_used_meanwhile(
+    switched: Client, settings: Any
+) -> None:
+    settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
+    settings.SECRET_KEY = "the key that came after" * 3
+    before = seen(switched)
+    settings.SECRET_KEY_FALLBACKS = []
+    assert seen(switched) == before
+    assert visit(switched, go_back()).content == b"'admin'"
+    assert seen(switched) == "('admin', None, {'note': 'mine'})"
+
+
 def test_check_of_the_original_user_costs_nothing_where_nobody_has_switched(
     admin_client: Client,
 ) -> None:

@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from asgiref.sync import async_to_sync
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.urls import include, re_path
+from django.test import AsyncClient
+from django.urls import include, path, re_path
 
 from usersessions.test import Client
 
@@ -19,7 +21,15 @@ _view: View | None = None
 
 def run_view(request: HttpRequest) -> HttpResponseBase:
     assert _view is not None
-    answer = _view(request)
+    return _as_response(_view(request))
+
+
+async def run_async_view(request: HttpRequest) -> HttpResponseBase:
+    assert _view is not None
+    return _as_response(await _view(request))
+
+
+def _as_response(answer: Any) -> HttpResponseBase:
     return answer if isinstance(answer, HttpResponseBase) else HttpResponse(repr(answer))
 
 
@@ -40,8 +50,15 @@ def visit(client: Client, view: View, path: str = "/", **extra: Any) -> Any:
         return client.get(path, **extra)
 
 
+def avisit(client: AsyncClient, view: View, **extra: Any) -> Any:
+    """Request the path of ``site_of(view)`` that takes an async view, as under ASGI."""
+    with site_of(view):
+        return async_to_sync(client.get)("/async/", **extra)
+
+
 urlpatterns = [
     re_path("^usersessions/", include("usersessions.urls")),
     re_path("^the-site/", include("testproject.urls")),  # error pages link there
+    path("async/", run_async_view),
     re_path("", run_view),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any, cast
 
 from asgiref.sync import sync_to_async
@@ -16,7 +17,7 @@ from django.utils.deprecation import MiddlewareMixin
 from django.utils.functional import SimpleLazyObject
 
 from .adoption import adopt_old_session, presents_old_cookie
-from .auth.switch_user import get_original_user
+from .auth.switch_user import aget_original_user, get_original_user
 from .conf import get_login_type_for, get_login_types
 from .cookies import delete_old_cookie, send_cookie
 from .current_request import serving
@@ -34,6 +35,8 @@ class UserSessionMiddleware(SessionMiddleware):
     Sets ``request.session`` (the store of the login type that serves the path),
     ``request.user_sessions`` (the store of any type, by name) and ``request.original_user`` (who
     is behind a switched session; falsy for nobody). Async code awaits ``request.aoriginal_user()``.
+    Under ASGI a coroutine; ``process_response()`` runs only where the storage must be told
+    something, in a thread.
 
     :raises ImproperlyConfigured: at start-up, for wrong settings
     """
@@ -60,9 +63,10 @@ class UserSessionMiddleware(SessionMiddleware):
             if presents_old_cookie(request):
                 await sync_to_async(adopt_old_session)(request)
             response = await cast("Any", self.get_response(request))
-            if any(store.has_work_to_finish for store in _stores(request)):
+            # A store that was saved by the view may have garbage to collect.
+            if any(store.was_saved or store.has_work_to_finish for store in _stores(request)):
                 return await sync_to_async(self.process_response)(request, response)
-            return self.process_response(request, response)
+            return _send_cookies(request, response)
 
     def process_request(self, request: HttpRequest) -> None:
         hide_sessions_in_reports(request)
@@ -72,17 +76,14 @@ class UserSessionMiddleware(SessionMiddleware):
         request.original_user = SimpleLazyObject(  # type: ignore[attr-defined]
             lambda: get_original_user(request)
         )
-
-        async def aoriginal_user() -> Any:
-            return await sync_to_async(get_original_user)(request)
-
-        request.aoriginal_user = aoriginal_user  # type: ignore[attr-defined]
+        request.aoriginal_user = partial(  # type: ignore[attr-defined]
+            aget_original_user, request
+        )
 
     def process_response(  # type: ignore[override]
         self, request: HttpRequest, response: HttpResponseBase
     ) -> HttpResponseBase:
-        if request.user_sessions.has_spent_old_cookie:  # type: ignore[attr-defined]
-            delete_old_cookie(response)
+        _delete_old_cookie(request, response)
         failure: Exception | None = None
         finished = []
         for store in _stores(request):
@@ -129,6 +130,20 @@ def _finish(request: HttpRequest, response: HttpResponseBase, store: SessionStor
     if store.was_saved and not store.manager.backend.transaction_depth:
         _collect_some_garbage(store)
     return True
+
+
+def _send_cookies(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+    """Do what the response needs when the storage needs nothing."""
+    _delete_old_cookie(request, response)
+    for store in _stores(request):
+        if store.accessed:
+            _send_cookie(request, response, store)
+    return response
+
+
+def _delete_old_cookie(request: HttpRequest, response: HttpResponseBase) -> None:
+    if request.user_sessions.has_spent_old_cookie:  # type: ignore[attr-defined]
+        delete_old_cookie(response)
 
 
 def _send_cookie(request: HttpRequest, response: HttpResponseBase, store: SessionStore) -> None:

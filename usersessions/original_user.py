@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.contrib.auth import HASH_SESSION_KEY
 from django.utils.crypto import constant_time_compare
 
 from .user_ids import find_user
@@ -31,8 +32,23 @@ def may_go_on(session: UserSession) -> bool:
     if BACK_USER_KEY not in session:
         return True
     user = find_user(session[BACK_USER_KEY])
-    return (
+    may = (
         user is not None
         and user.is_active
         and matches_auth_hash(user, session.meta.get(BACK_HASH_KEY, ""))
     )
+    if may:
+        _move_to_current_key(session, user)
+    return may
+
+
+def _move_to_current_key(session: UserSession, user: Any) -> None:
+    """Bring the original user's auth hashes to ``SECRET_KEY``, as Django brings the target's.
+
+    Stored together with that one, so that the switch outlives the removal of the fallbacks.
+    """
+    before, now = session.meta[BACK_HASH_KEY], user.get_session_auth_hash()
+    session.meta[BACK_HASH_KEY] = now
+    aside = session.meta["aside"]["data"]
+    if aside.get(HASH_SESSION_KEY) == before:
+        aside[HASH_SESSION_KEY] = now

@@ -195,7 +195,7 @@ class SessionStore(LazySession):
         if self._request is None or self.login_type.cookie_format != "token":
             return False
         token = self._request.COOKIES.get(self.login_type.cookie_name, "")
-        return bool(settings.SECRET_KEY_FALLBACKS) and not (
+        return bool(token and settings.SECRET_KEY_FALLBACKS) and not (
             self.login_type.cookie_scope(self._request).is_current(token)
         )
 
@@ -300,7 +300,7 @@ class SessionStore(LazySession):
         return (
             bool(self._changes)
             or self._has_changes(session)
-            or (session.stored is not None and self.manager.is_touch_due(session))
+            or (session.stored is not None and self._is_touch_due(session))
         )
 
     def finish(self, *, may_store: bool) -> None:
@@ -329,7 +329,14 @@ class SessionStore(LazySession):
                 self._end_emptied(session)
         elif session.stored is not None:
             self._loaded = self.manager.update_session_timestamp(session)
-            self._is_confirmed = self._is_confirmed or self._loaded is not session
+            self._is_confirmed = (
+                self._is_confirmed
+                or self._loaded is not session
+                or (self._has_old_signature and self.manager.move_to_current_key(session))
+            )
+
+    def _is_touch_due(self, session: UserSession) -> bool:
+        return self.manager.is_touch_due(session) or self._has_old_signature
 
     def _has_changes(self, session: UserSession) -> bool:
         if self.was_saved:

@@ -281,6 +281,16 @@ class UserSessionManager:
             return session
         return session.as_stored({"ses_tstamp": timestamp})
 
+    def move_to_current_key(self, session: UserSession) -> bool:
+        """Store a session, unchanged, under the hash that ``SECRET_KEY`` gives its identifier.
+
+        Return whether it is there; False when another request has touched or ended it. Costs one
+        query.
+        """
+        return self.backend.touch(
+            session.identifier, session.last_updated, seen=session.last_updated
+        )
+
     def is_touch_due(self, session: UserSession) -> bool:
         """Return whether using the session now would move its end by more than 61 seconds."""
         if session.get(EXPIRY_KEY):

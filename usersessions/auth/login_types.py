@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from asgiref.sync import sync_to_async
 from django.contrib import auth
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser
@@ -95,10 +94,9 @@ async def alogin(
     is_permanent: bool | None = None,
 ) -> None:
     """See ``login()``."""
-    # Its queries (``last_login`` among them) need the thread of the database anyway.
-    await sync_to_async(login)(
-        request, user, login_type=login_type, backend=backend, is_permanent=is_permanent
-    )
+    seen = as_seen_by(request, login_type)
+    get_store(seen).asked_permanent = is_permanent
+    await auth.alogin(seen, user, backend)
 
 
 async def alogout(request: HttpRequest, login_type: str | None = None) -> None:

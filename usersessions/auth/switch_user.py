@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib import auth
 from django.contrib.auth.models import AnonymousUser
@@ -63,8 +64,7 @@ def switch_user(request: HttpRequest, user: Any, *, login_type: str | None = Non
     )
     rotate_token(request)
     if store is request.session:
-        request.user = user
-        request.original_user = original_user  # type: ignore[attr-defined]
+        _go_on_as(request, user, original_user)
     _announce(user_switched, request, store, original_user, user)
 
 
@@ -89,8 +89,7 @@ def exit_switch_user(request: HttpRequest, *, login_type: str | None = None) -> 
         store.flush()
     rotate_token(request)
     if store is request.session:
-        request.user = user_now  # type: ignore[assignment]
-        request.original_user = None  # type: ignore[attr-defined]
+        _go_on_as(request, user_now, None)
     _announce(user_switched_back, request, store, original_user, target_user)
     return user_now
 
@@ -98,6 +97,12 @@ def exit_switch_user(request: HttpRequest, *, login_type: str | None = None) -> 
 def get_original_user(request: HttpRequest) -> Any:
     """Return the user behind the switched session that serves the path, None if it is not one."""
     return _find_original_user(get_store(request))
+
+
+async def aget_original_user(request: HttpRequest) -> Any:
+    """See ``get_original_user()``. Needs a thread only where there is a session to read."""
+    user_id = await get_store(request).aget(BACK_USER_KEY)
+    return await sync_to_async(find_user)(user_id) if user_id else None
 
 
 def note_logout(request: HttpRequest, user: Any) -> None:
@@ -131,6 +136,15 @@ def _refuse_forbidden_way(source: SessionStore, target: SessionStore) -> None:
         raise PermissionDenied(
             _("Log in to {} itself to switch user there.").format(target.login_type.name)
         )
+
+
+def _go_on_as(request: HttpRequest, user: Any, original_user: Any) -> None:
+    async def auser() -> Any:
+        return user
+
+    request.user = user
+    request.auser = auser
+    request.original_user = original_user  # type: ignore[attr-defined]
 
 
 def _may_come_back(store: SessionStore, original_user: Any, target_user: Any) -> bool:
