@@ -415,7 +415,7 @@ def test_identifier_is_nowhere(admin: Client, logged_in: UserSession, page: str)
 def test_own_cookie_is_nowhere(admin: Client) -> None:
     """Not even one's own: a page may be saved or shown to others."""
     token = admin.cookies["be_sessionid"].value
-    identifier = admin.get_session("BE").session_key
+    identifier = admin.session("BE").session_key
     session = BackendSession.objects.get()
     for url in (list_url(BackendSession), detail_url(session)):
         body = admin.get(url).content.decode()
@@ -442,7 +442,7 @@ def test_session_that_was_ended_is_logged_out(
 ) -> None:
     other_client.force_login(alice, login_type="FE")
     run(admin, "end_selected_sessions", FrontendSession.objects.get())
-    assert other_client.get_session("FE").user_session.is_anonymous
+    assert other_client.session("FE").user_session.is_anonymous
 
 
 def test_backend_sessions_end_too(admin: Client) -> None:
@@ -636,7 +636,7 @@ def switch(client: Client, login_type: str, *users: Any, **data: Any) -> Any:
 
 def users_of(client: Client) -> dict[str, int | None]:
     """Return who the browser is logged in as, by login type."""
-    return {name: client.get_session(name).user_session.user_id for name in ("BE", "FE")}
+    return {name: client.session(name).user_session.user_id for name in ("BE", "FE")}
 
 
 def refusals(client: Client, response: Any) -> list[tuple[str, str]]:
@@ -663,7 +663,7 @@ def test_switching_in_the_frontend_shows_the_shop_as_the_customer(
     response = switch(admin, "FE", alice)
     assert (response.status_code, response["Location"]) == (302, "/account/")
     assert users_of(admin) == {"BE": superuser.pk, "FE": alice.pk}
-    assert admin.get_session("FE")["backuserid"] == superuser.pk
+    assert admin.session("FE")["backuserid"] == superuser.pk
 
 
 def test_switching_in_the_backend_shows_the_admin_as_the_colleague(
@@ -672,7 +672,7 @@ def test_switching_in_the_backend_shows_the_admin_as_the_colleague(
     response = switch(admin, "BE", editor)
     assert (response.status_code, response["Location"]) == (302, "/admin/")
     assert users_of(admin) == {"BE": editor.pk, "FE": None}
-    assert admin.get_session("BE")["backuserid"] == superuser.pk
+    assert admin.session("BE")["backuserid"] == superuser.pk
 
 
 def test_switched_session_offers_no_switch_actions(admin: Client, superuser: Any) -> None:

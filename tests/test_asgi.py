@@ -131,7 +131,7 @@ def test_middleware_of_others_may_be_sync(client: Client, settings: Any, is_outs
         return get_current_request() is request
 
     assert serve(add_coupon, header_of(client))[1]["body"] == b"True"
-    assert dict(client.get_session().items()) == {"basket": {"apple": 3}, "coupon": "X"}
+    assert dict(client.session.items()) == {"basket": {"apple": 3}, "coupon": "X"}
 
 
 # Threads
@@ -179,7 +179,7 @@ def test_reading_needs_a_thread_once_and_storing_once(
     thread_hops.clear()
     serve(change, header_of(client))
     assert len(thread_hops) == len(djangos_hops) + 2
-    assert client.get_session()["coupon"] == "X"
+    assert client.session["coupon"] == "X"
 
 
 def test_values_that_are_asked_for_at_the_same_time_are_read_once(

@@ -85,7 +85,7 @@ def test_receivers_that_were_there_before_us_see_the_new_identifier_of_a_second_
         visit(client, log_in(alice))
     finally:
         post_save.disconnect(note, sender=type(alice))
-    assert seen == [client.get_session().session_key]
+    assert seen == [client.session.session_key]
 
 
 def test_receivers_of_a_login_to_another_type_see_its_session(client: Client, editor: Any) -> None:

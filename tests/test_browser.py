@@ -189,3 +189,21 @@ def test_superuser_sees_the_shop_as_a_customer_and_comes_back(open_browser: Open
     assert "Desk lamp" in text_of(browser, f"{url}/basket/")
     assert browser.get_cookie("be_sessionid") is not None
     assert FrontendSession.objects.get().ses_userid == 0
+
+
+def test_live_login_takes_people_in_without_a_form(
+    open_browser: Open, url: str, usersessions_live_login: Any
+) -> None:
+    browser = open_browser()
+    browser.get(url)
+    for name, login_type in (("alice", "FE"), ("admin", "BE")):
+        user = get_user_model().objects.get(username=name)
+        browser.add_cookie(usersessions_live_login(user, login_type))
+    account = text_of(browser, f"{url}/account/")
+    assert "logged in as alice" in account
+    assert "backend as admin" in account
+
+    press(browser, "header form button")
+    assert browser.get_cookie("fe_sessionid") is None
+    log_in(browser, url, "bob")
+    assert "logged in as bob" in text_of(browser, f"{url}/account/")

@@ -75,7 +75,7 @@ def test_session_locked_to_another_network_opens_nothing(
 
 def test_identifier_without_signature_opens_nothing(logged_in: Client) -> None:
     """Attack: an identifier from the table of another package that keeps it."""
-    logged_in.cookies["fe_sessionid"] = str(logged_in.get_session().session_key)
+    logged_in.cookies["fe_sessionid"] = str(logged_in.session.session_key)
     assert who_connects(logged_in) is None
 
 

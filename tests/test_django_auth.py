@@ -78,7 +78,7 @@ def test_remote_user_is_logged_in_once_under_a_new_identifier_with_the_basket(
     assert who(client, REMOTE_USER="alice") == "alice"
     after = cookie_of(client)
     assert after != before
-    assert client.get_session()["basket"] == {"apple": 3}
+    assert client.session["basket"] == {"apple": 3}
     with session_queries:
         assert who(client, REMOTE_USER="alice") == "alice"
     assert session_queries.kinds == ["SELECT"]
@@ -93,7 +93,7 @@ def test_another_remote_user_gets_a_session_without_the_first_ones_data(
     who(client, REMOTE_USER="alice")
     visit(client, put_basket, REMOTE_USER="alice")
     assert who(client, REMOTE_USER="carol") == "carol"
-    assert "basket" not in client.get_session()
+    assert "basket" not in client.session
     assert fe_users() == [User.objects.get(username="carol").pk]
 
 
@@ -190,7 +190,7 @@ def test_login_over_a_session_of_a_backend_that_is_gone_takes_nothing_along(
     client.post("/accounts/login/", {"username": "alice", "password": "alice"})
     assert cookie_of(client) != before
     assert who(client) == "alice"
-    assert "basket" not in client.get_session()
+    assert "basket" not in client.session
     assert fe_users() == [alice.pk]
 
 
@@ -312,20 +312,20 @@ def test_whoever_used_the_site_while_the_old_key_was_a_fallback_is_still_logged_
     assert cookie_of(customer) != before
     settings.SECRET_KEY_FALLBACKS = []
     assert who(customer) == "alice"
-    assert customer.get_session()["basket"] == {"apple": 3}
+    assert customer.session["basket"] == {"apple": 3}
     assert who(other_client) == ""  # was not here in time
 
 
 def test_hash_of_the_password_moves_to_the_new_key_under_a_new_identifier(
     customer: Client, settings: Any, session_queries: SessionQueries
 ) -> None:
-    before = dict(customer.get_session().items())
+    before = dict(customer.session.items())
     cookie = cookie_of(customer)
     change_key(settings)
     with session_queries:
         who(customer)
     assert session_queries.kinds == ["SELECT", "UPDATE"]
-    after = dict(customer.get_session().items())
+    after = dict(customer.session.items())
     assert {key for key in before if after[key] != before[key]} == {auth.HASH_SESSION_KEY}
     assert cookie_of(customer) != cookie
     with session_queries:

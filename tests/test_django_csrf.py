@@ -46,7 +46,7 @@ def test_form_stores_its_token_in_the_session_and_sets_no_cookie_of_its_own(
 ) -> None:
     response = browser.get("/csrf-token/")
     assert list(response.cookies) == ["fe_sessionid"]
-    assert list(browser.get_session().keys()) == [CSRF_SESSION_KEY]
+    assert list(browser.session.keys()) == [CSRF_SESSION_KEY]
     assert post(browser, response.content.decode()).status_code == 200
     assert FrontendSession.objects.count() == 1
 

@@ -139,7 +139,7 @@ def test_reset_ends_all_sessions_of_the_user_and_leaves_none_behind(
     client: Client, sessions_elsewhere: Client, link: str
 ) -> None:
     path = open_link(client, link)
-    assert list(client.get_session().keys()) == [INTERNAL_RESET_SESSION_TOKEN]
+    assert list(client.session.keys()) == [INTERNAL_RESET_SESSION_TOKEN]
     assert client.post(path, {**NEW, "new_password2": "?"}).status_code == 200  # may try again
     assert client.post(path, NEW).headers["Location"] == "/accounts/reset/done/"
     assert client.get("/accounts/reset/done/").status_code == 200
@@ -203,7 +203,7 @@ def test_reset_with_login_gives_one_session_under_a_new_identifier(
     assert who(client) == "alice"
     assert who(sessions_elsewhere) == ""
     assert fe_users() == [alice.pk]
-    assert INTERNAL_RESET_SESSION_TOKEN not in client.get_session()
+    assert INTERNAL_RESET_SESSION_TOKEN not in client.session
     client.cookies["fe_sessionid"] = planted
     assert who(client) == ""
 

@@ -54,7 +54,7 @@ def test_pages_without_product_or_basket_say_so(client: Client) -> None:
 def test_basket_survives_the_login(client: Client, alice: Any) -> None:
     add_lamp(client, "3")
     log_in(client)
-    assert client.get_session()["basket"] == {"desk-lamp": 3}
+    assert client.session["basket"] == {"desk-lamp": 3}
     assert [row.ses_userid for row in FrontendSession.objects.all()] == [alice.pk]
 
 
@@ -174,4 +174,4 @@ def test_admin_tells_of_a_switch_and_offers_the_way_back(
     assert "You work as <strong>editor</strong>. You are admin." in page
     client.post("/usersessions/exit-switch-user/", {"login_type": "BE"})
     assert "You work as" not in client.get("/admin/").content.decode()
-    assert client.get_session("BE").user_session.user_id == superuser.pk
+    assert client.session("BE").user_session.user_id == superuser.pk

@@ -165,7 +165,7 @@ def test_sessions_of_a_user_are_listed_and_ended_by_key(
 def test_kept_session_of_a_user_survives(client: Client, other_client: Client, alice: Any) -> None:
     client.force_login(alice)
     other_client.force_login(alice)
-    kept = client.get_session().user_session
+    kept = client.session.user_session
     found = SessionManager.invalidate_all_sessions_by_user_id("FE", alice.pk, keep=kept)
     assert isinstance(found, UserSession)
     assert owners() == [alice.pk]

@@ -1,4 +1,7 @@
-"""TYPO3's session handling for Django: separate backend and frontend sessions, well kept."""
+"""TYPO3's session handling for Django: separate backend and frontend sessions, well kept.
+
+PYTEST_DONT_REWRITE, or pytest warns whoever starts it from Python after Django is set up.
+"""
 
 from __future__ import annotations
 

@@ -1,89 +1,199 @@
-"""A test client that logs in to login types: ``client.force_login(user, login_type="BE")``."""
+"""Test clients that log in to login types: ``client.force_login(user, login_type="BE")``."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+from http.cookies import SimpleCookie
+from typing import Any, ClassVar, TypedDict
+from urllib.parse import urlsplit
 
 from asgiref.sync import sync_to_async
-from django.contrib.auth import login as django_login
-from django.http import HttpRequest
+from django.contrib import auth
+from django.http import HttpRequest, HttpResponse
+from django.http.request import split_domain_port
+from django.test import AsyncClient as DjangoAsyncClient
+from django.test import AsyncRequestFactory, RequestFactory
 from django.test import Client as DjangoClient
-from django.test import RequestFactory
+from django.test.client import ClientMixin as DjangoClientMixin
+from django.urls import NoReverseMatch, reverse
 
-from .conf import LoginType, get_default_login_type, get_login_type
+from .conf import LoginType, get_default_login_type, get_login_type, get_login_type_for
+from .cookies import send_cookie
 from .store import SessionStore
 
 
-class Client(DjangoClient):
-    """Django's client for sites with several sessions, its cookies signed for ``testserver``."""
+class ClientSession(SessionStore):
+    """The session that a client's cookie names; call it for the one of another login type.
 
-    def get_session(self, login_type: str | None = None) -> SessionStore:
-        """Return the session that the client's cookie names; ``save()`` it after changes.
+    The client's cookie follows what happens to the session: ``save()`` and ``flush()`` need no
+    request to tell the client. Looking into a session that there is not yet stores nothing; asking
+    for its ``session_key`` does, since Django's client always has one.
+    """
 
-        :param login_type: None: the default login type
-        """
-        found = _find(login_type)
-        cookie = self.cookies.get(found.cookie_name)
-        return SessionStore(cookie.value if cookie else None, login_type=found)
+    def __init__(self, client: ClientMixin, login_type: LoginType) -> None:
+        cookie = client.cookies.get(login_type.cookie_name)
+        super().__init__(cookie.value if cookie else None, login_type=login_type)
+        self._client = client
+
+    def __call__(self, login_type: str | None = None) -> ClientSession:
+        """Return the client's session of a login type; None: of the default one."""
+        found = get_default_login_type() if login_type is None else get_login_type(login_type)
+        return ClientSession(self._client, found)
 
     @property
-    def session(self) -> SessionStore:
-        """The session of the default login type, stored and with its cookie."""
-        store = self.get_session()
-        if not store.exists(store.session_key or ""):
-            store.create()
-            self.set_session_cookie(store)
-        return store
+    def session_key(self) -> str | None:
+        """The identifier of the session, which is stored if it has none yet; None after a flush."""
+        self._get_session()
+        if self._session_key is None and not self.has_ended_cookie:
+            self.save()
+        key: str | None = self._session_key
+        return key
+
+    def save(self, must_create: bool = False) -> None:
+        if self.user_session.stored is None:
+            self.cycle_key()
+        super().save(must_create)
+        self._client._take_cookie(self)
+
+    def flush(self) -> None:
+        super().flush()
+        self._client.cookies.pop(self.login_type.cookie_name, None)
+
+
+class ClientMixin(DjangoClientMixin):
+    """What both clients know of login types; without one, they mean the default login type."""
+
+    cookies: SimpleCookie
+    defaults: Any
+    #: Makes a request to the host that the client calls, for which its cookies are signed.
+    _factory: ClassVar[type[RequestFactory | AsyncRequestFactory]]
+
+    @property
+    def session(self) -> ClientSession:
+        """The session of the default login type; ``session("BE")`` is the one of another."""
+        return ClientSession(self, get_default_login_type())
+
+    async def asession(self, login_type: str | None = None) -> ClientSession:
+        """Return the session of a login type, read, and stored if it was not yet."""
+        session = self.session(login_type)
+        await sync_to_async(getattr)(session, "session_key")
+        return session
+
+    def login(self, *, login_type: str | None = None, **credentials: Any) -> bool:
+        """Log in whoever the credentials belong to; return False if that is nobody."""
+        user = auth.authenticate(**credentials)
+        if user is None:
+            return False
+        self._login(user, login_type=login_type)
+        return True
+
+    async def alogin(self, *, login_type: str | None = None, **credentials: Any) -> bool:
+        """See ``login()``."""
+        user = await auth.aauthenticate(**credentials)
+        if user is None:
+            return False
+        await self._alogin(user, login_type=login_type)
+        return True
 
     def force_login(
         self, user: Any, backend: str | None = None, login_type: str | None = None
     ) -> None:
-        """Log a user in without a password.
+        """Log a user in without a password, and under a new identifier.
 
-        :param login_type: None: the default login type
+        :param backend: dotted path of the authentication backend; None: the first that can
         """
         user.backend = backend or self._get_backend()  # type: ignore[attr-defined]
         self._login(user, user.backend, login_type)
-
-    def logout(self, login_type: str | None = None) -> None:
-        """End the session of one login type; None: of the default login type."""
-        store = self.get_session(login_type)
-        store.flush()
-        self.cookies.pop(store.login_type.cookie_name, None)
 
     async def aforce_login(
         self, user: Any, backend: str | None = None, login_type: str | None = None
     ) -> None:
         """See ``force_login()``."""
-        await sync_to_async(self.force_login)(user, backend, login_type)
+        user.backend = backend or self._get_backend()  # type: ignore[attr-defined]
+        await self._alogin(user, user.backend, login_type)
+
+    def logout(self, login_type: str | None = None) -> None:
+        """End the session of one login type; the others stay, and so do all other cookies."""
+        request = self._new_request(self.session(login_type))
+        request.user = auth.get_user(request)
+        auth.logout(request)
 
     async def alogout(self, login_type: str | None = None) -> None:
         """See ``logout()``."""
-        await sync_to_async(self.logout)(login_type)
+        request = self._new_request(self.session(login_type))
 
-    async def asession(self) -> SessionStore:
-        """See ``session``."""
-        return await sync_to_async(lambda: self.session)()
+        async def auser() -> Any:
+            return await auth.aget_user(request)
 
-    def set_session_cookie(self, store: SessionStore) -> None:
-        """Give the client the cookie of a stored session."""
-        name, session = store.login_type.cookie_name, store.user_session
-        if store.login_type.cookie_format == "identifier":
-            self.cookies[name] = session.identifier
-        else:
-            request = RequestFactory().get("/", **cast("Any", self.defaults))
-            self.cookies[name] = session.get_jwt(store.login_type.cookie_scope(request))
-
-    async def _alogin(self, user: Any, backend: str | None = None) -> None:
-        await sync_to_async(self._login)(user, backend)
+        request.auser = auser
+        await auth.alogout(request)
 
     def _login(self, user: Any, backend: str | None = None, login_type: str | None = None) -> None:
-        request = HttpRequest()
-        request.session = self.get_session(login_type)
-        django_login(request, user, backend)
+        request = self._new_request(self.session(login_type))
+        auth.login(request, user, backend)
         request.session.save()
-        self.set_session_cookie(request.session)
+
+    async def _alogin(
+        self, user: Any, backend: str | None = None, login_type: str | None = None
+    ) -> None:
+        request = self._new_request(self.session(login_type))
+        await auth.alogin(request, user, backend)
+        await request.session.asave()
+
+    def _take_cookie(self, session: ClientSession) -> None:
+        response = HttpResponse()
+        send_cookie(self._new_request(session), response, session)
+        self.cookies.update(response.cookies)
+
+    def _new_request(self, session: ClientSession) -> Any:
+        request: Any = self._factory(**self.defaults).get("/")
+        request.session = session
+        return request
 
 
-def _find(login_type: str | None) -> LoginType:
-    return get_default_login_type() if login_type is None else get_login_type(login_type)
+class Client(ClientMixin, DjangoClient):
+    """Django's client for sites with several sessions."""
+
+    _factory = RequestFactory
+
+
+class AsyncClient(ClientMixin, DjangoAsyncClient):
+    """Django's async client for sites with several sessions."""
+
+    _factory = AsyncRequestFactory
+
+
+class LoginCookie(TypedDict):
+    """A session cookie in the words of Selenium's ``add_cookie()`` and Playwright."""
+
+    name: str
+    value: str
+    path: str
+    domain: str
+
+
+def make_login_cookie(user: Any, url: str, login_type: str | None = None) -> LoginCookie:
+    """Log a user in, and return the cookie for a browser that visits a live server.
+
+    :param url: of the server: ``live_server_url`` of Django's test case
+    :param login_type: None: the default login type
+    """
+    host = urlsplit(url).netloc
+    client = Client(headers={"host": host})
+    client.force_login(user, login_type=login_type)
+    (cookie,) = client.cookies.values()
+    return {
+        "name": cookie.key,
+        "value": cookie.value,
+        "path": cookie["path"],
+        "domain": cookie["domain"] or split_domain_port(host)[0],
+    }
+
+
+def find_admin_login_type() -> str:
+    """Return the login type that serves the admin; ``"BE"`` for a site without Django's admin."""
+    request = HttpRequest()
+    try:
+        request.path_info = reverse("admin:index")
+    except NoReverseMatch:
+        return "BE"
+    return get_login_type_for(request).name

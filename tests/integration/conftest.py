@@ -50,6 +50,6 @@ def owners() -> dict[str, list[int]]:
 
 
 def identifier_of(client: Client, login_type: str = "FE") -> str:
-    key = client.get_session(login_type).session_key
+    key = client.session(login_type).session_key
     assert key is not None
     return key

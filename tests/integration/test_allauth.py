@@ -165,7 +165,7 @@ def test_page_forgets_a_session_that_ended_here(
     log_in(client)
     log_in(other_client)
     FrontendSession.objects.exclude(
-        ses_id__in=client.get_session().manager.backend.keys.ses_ids(identifier_of(client))
+        ses_id__in=client.session.manager.backend.keys.ses_ids(identifier_of(client))
     ).delete()
     assert listed(client) == 1
     assert UserSession.objects.count() == 1

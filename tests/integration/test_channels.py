@@ -90,7 +90,7 @@ def test_anonymous_visitors_data_can_be_read_and_saved(client: Client) -> None:
     fill_basket(client)
     assert talk(client, basket, SessionMiddlewareStack) == {"desk-lamp": 1}
     talk(client, keep_note, SessionMiddlewareStack)
-    assert client.get_session()["note"] == "tea"
+    assert client.session["note"] == "tea"
     assert has_basket(client)
     assert owners()["FE"] == [0]
 
@@ -102,7 +102,7 @@ def test_logged_in_user_and_data_can_be_read_and_saved(client: Client, alice: An
     assert talk(client, who) == "alice"
     assert talk(client, basket) == {"desk-lamp": 1}
     talk(client, keep_note)
-    assert client.get_session()["note"] == "tea"
+    assert client.session["note"] == "tea"
     assert has_basket(client)
     assert (identifier_of(client), owners()["FE"]) == (before, [alice.pk])
 
@@ -119,7 +119,7 @@ def test_save_of_a_long_conversation_keeps_what_requests_stored_meanwhile(
 
     talk(client, save_late)
     assert has_basket(client)
-    assert client.get_session()["note"] == "tea"
+    assert client.session["note"] == "tea"
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_own_middleware_knows_every_login_type(
     assert talk(client, who, frontend) == "alice"
     assert talk(client, who, backend) == "editor"
     talk(client, keep_note, frontend)
-    assert client.get_session()["note"] == "tea"
+    assert client.session["note"] == "tea"
 
 
 def test_own_middleware_takes_signed_tokens_from_where_they_belong(

@@ -122,13 +122,13 @@ def test_customers_cannot_hijack(client: Client, alice: Any, bob: Any) -> None:
 def test_expiry_of_its_own_goes_with_the_session(
     staff_client: Client, superuser: Any, alice: Any
 ) -> None:
-    session = staff_client.get_session()
+    session = staff_client.session
     session.set_expiry(300)
     session.save()
     hijack(staff_client, alice)
-    assert staff_client.get_session().get_expiry_age() == 300
+    assert staff_client.session.get_expiry_age() == 300
     release(staff_client)
-    assert staff_client.get_session().get_expiry_age() == 300
+    assert staff_client.session.get_expiry_age() == 300
 
 
 def test_switching_inside_of_a_hijacked_session_comes_back(
@@ -152,7 +152,7 @@ def test_hijacking_inside_of_a_switched_session_forgets_who_is_behind_it(
     hijack(staff_client, alice)
     release(staff_client)
     assert owners()["FE"] == [other_superuser.pk]
-    assert "backuserid" not in staff_client.get_session()
+    assert "backuserid" not in staff_client.session
 
 
 @pytest.mark.django_db(transaction=True)
