@@ -15,7 +15,7 @@ from usersessions import SessionDataTooLarge
 from usersessions.conf import get_login_type
 from usersessions.models import BackendSession, FrontendSession
 from usersessions.store import SessionStore
-from usersessions.tokens import CookieScope, Keys
+from usersessions.tokens import CookieScope, Keys, is_identifier
 
 from .conftest import Clock, SessionQueries
 from .factories import NOW
@@ -228,6 +228,25 @@ def test_too_much_data_names_size_and_limit_and_stores_nothing(settings: Any) ->
 def test_create_stores_an_empty_session_at_once(store: SessionStore) -> None:
     store.create()
     assert SessionStore().exists(store.session_key)
+
+
+def test_key_can_be_asked_for_before_the_session_is_stored(store: SessionStore) -> None:
+    store["x"] = 1
+    key = store._get_or_create_session_key()
+    assert store.session_key == key
+    store.save()
+    assert SessionStore(key)["x"] == 1
+
+
+def test_key_that_is_asked_for_is_that_of_the_stored_session() -> None:
+    store = stored(x=1)
+    assert again(store)._get_or_create_session_key() == store.session_key
+    assert async_to_sync(again(store)._aget_or_create_session_key)() == store.session_key
+
+
+def test_new_keys_are_identifiers(store: SessionStore) -> None:
+    assert is_identifier(store._get_new_session_key())
+    assert store._get_new_session_key() != store._get_new_session_key()
 
 
 def test_create_counts_as_a_modification_as_in_django(store: SessionStore) -> None:

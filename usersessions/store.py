@@ -110,6 +110,19 @@ class SessionStore(LazySession):
             self._loaded = session.renewed(key, user_id=session.user_id)
         self.user_session.stored, self.user_session.is_new = None, True
 
+    def _get_new_session_key(self) -> str:
+        return new_identifier()
+
+    def _get_or_create_session_key(self) -> str:
+        """Return the key under which ``save()`` will store the session; packages ask for it."""
+        self._get_session()
+        self._is_claimed = True
+        return self.user_session.identifier
+
+    async def _aget_or_create_session_key(self) -> str:
+        await self._aget_session()
+        return self._get_or_create_session_key()
+
     def cycle_key(self) -> None:
         """Take a new identifier at once, keep the data; ``save()`` tells the storage."""
         session = self.user_session
