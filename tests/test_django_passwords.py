@@ -113,16 +113,22 @@ def test_password_change_in_an_async_view(alice: Any, sessions_elsewhere: Client
 # Resetting it
 
 
-@pytest.fixture
-def link(client: Client, alice: Any) -> str:
-    """The path in the mail that alice gets after asking for a new password."""
-    alice.email = "alice@example.org"
-    alice.save()
-    response = client.post("/accounts/password_reset/", {"email": alice.email})
+def ask_for_link(client: Client, user: Any) -> str:
+    """Return the path in the mail that a user gets after asking for a new password.
+
+    It is good until the user's next login.
+    """
+    User.objects.filter(pk=user.pk).update(email="user@example.org")
+    response = client.post("/accounts/password_reset/", {"email": "user@example.org"})
     assert (response.status_code, dict(response.cookies)) == (302, {})
     found = re.search(r"http://testserver(\S+)", str(mail.outbox[-1].body))
     assert found is not None
     return found[1]
+
+
+@pytest.fixture
+def link(client: Client, alice: Any) -> str:
+    return ask_for_link(client, alice)
 
 
 def open_link(client: Client, link: str) -> str:
@@ -171,10 +177,10 @@ def test_reset_leaves_the_visitors_basket(client: Client, link: str) -> None:
 
 
 def test_reset_in_a_browser_where_the_user_is_logged_in_logs_out_there_too(
-    client: Client, sessions_elsewhere: Client, alice: Any, link: str
+    client: Client, sessions_elsewhere: Client, alice: Any
 ) -> None:
     client.force_login(alice)
-    client.post(open_link(client, link), NEW)
+    client.post(open_link(client, ask_for_link(client, alice)), NEW)
     assert who(client) == who(sessions_elsewhere) == ""
     assert fe_users() == be_users() == []
 
@@ -191,11 +197,12 @@ def test_reset_in_a_browser_where_somebody_else_is_logged_in_leaves_them(
 
 @pytest.mark.parametrize("before", [None, "alice", "bob"], ids=["visitor", "alice", "bob"])
 def test_reset_with_login_gives_one_session_under_a_new_identifier(
-    client: Client, sessions_elsewhere: Client, alice: Any, bob: Any, link: str, before: str | None
+    client: Client, sessions_elsewhere: Client, alice: Any, bob: Any, before: str | None
 ) -> None:
     """Attack: plant a session in the browser and wait for its owner to reset the password."""
     if before is not None:
         client.force_login(User.objects.get(username=before))
+    link = ask_for_link(client, alice)
     path = open_link(client, link.replace("/reset/", "/reset-and-log-in/"))
     planted = client.cookies["fe_sessionid"].value
     assert client.post(path, NEW).status_code == 302

@@ -29,6 +29,7 @@ def test_readme_and_changelog_are_sound_rst() -> None:
         docutils.core.publish_doctree(
             (ROOT / name).read_text(),
             settings_overrides={
+                "syntax_highlight": "none",  # else it asks for Pygments
                 "report_level": docutils.utils.Reporter.INFO_LEVEL,
                 "halt_level": docutils.utils.Reporter.INFO_LEVEL,
             },

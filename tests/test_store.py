@@ -15,10 +15,12 @@ from usersessions import SessionDataTooLarge
 from usersessions.conf import get_login_type
 from usersessions.models import BackendSession, FrontendSession
 from usersessions.store import SessionStore
+from usersessions.test import Client
 from usersessions.tokens import CookieScope, Keys, is_identifier
 
 from .conftest import Clock, SessionQueries
 from .factories import NOW
+from .urls import visit
 
 pytestmark = pytest.mark.django_db
 
@@ -247,6 +249,20 @@ def test_key_that_is_asked_for_is_that_of_the_stored_session() -> None:
 def test_new_keys_are_identifiers(store: SessionStore) -> None:
     assert is_identifier(store._get_new_session_key())
     assert store._get_new_session_key() != store._get_new_session_key()
+
+
+@pytest.mark.urls("tests.urls")
+def test_copy_of_a_login_does_not_take_the_login_over(client: Client, alice: Any) -> None:
+    visit(client, lambda request: request.session.update({"b": 0}))
+    visit(client, lambda request: auth.login(request, alice))
+
+    def view(request: Any) -> None:
+        del request.session["b"]
+        request.session.create()
+
+    visit(client, view)
+    assert visit(client, lambda request: "b" in request.session).content == b"False"
+    assert FrontendSession.objects.count() == 2
 
 
 def test_create_counts_as_a_modification_as_in_django(store: SessionStore) -> None:

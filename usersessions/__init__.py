@@ -24,6 +24,13 @@ if TYPE_CHECKING:
     from .tokens import CookieScope
     from .user_session import SessionRecord, UserSession
     from .user_session_manager import UserSessionManager
+else:  # out of a type checker's sight, which would take any name for one of ours
+
+    def __getattr__(name: str) -> Any:
+        if name in _HOMES:
+            return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 #: Where each public name lives; imported when asked for, since Django loads this package before
 #: its settings and models are ready.
@@ -60,9 +67,3 @@ __all__ = [
     "UserSession",
     "UserSessionManager",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

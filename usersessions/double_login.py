@@ -28,6 +28,14 @@ def note_origin(session: UserSession, ses_id: str, sent_at: float) -> None:
     session.meta |= {"login_from": ses_id[:NOTE_LENGTH], "login_sent_at": round(sent_at, 3)}
 
 
+def forget_origin(session: UserSession) -> None:
+    session.meta = {
+        key: value
+        for key, value in session.meta.items()
+        if key not in ("login_from", "login_sent_at")
+    }
+
+
 def has_origin(session: UserSession) -> bool:
     return not session.is_anonymous and "login_from" in session.meta
 

@@ -105,7 +105,11 @@ class LazySession(SessionBase):
         self._presented_key = self._identifier_in(value)
         self._loaded = None
 
-    session_key = property(_get_session_key)
+    @property
+    def session_key(self) -> str | None:
+        """The identifier; None for a visitor who has no session yet."""
+        return self._get_session_key()
+
     _session_key = property(_get_session_key, _set_session_key)
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from .user_ids import UserId, stored_user_id
 
@@ -53,7 +54,7 @@ class BackendSession(AbstractUserSession):
 class FrontendSession(AbstractUserSession):
     """A session of a visitor or customer (login type FE)."""
 
-    ses_permanent = models.BooleanField(_("permanent"), default=False)
+    ses_permanent = models.BooleanField(pgettext_lazy("session", "permanent"), default=False)
 
     class Meta(AbstractUserSession.Meta):
         db_table = "fe_sessions"

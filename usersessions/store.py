@@ -11,6 +11,7 @@ from django.contrib.sessions.backends.base import CreateError, UpdateError
 
 from .backends.base import SessionNotCreated, SessionNotUpdated
 from .conf import get_login_types
+from .double_login import forget_origin
 from .expiry import ADOPTED_KEY, EXPIRY_KEY
 from .lazy_session import LazySession
 from .session_data import LOGIN_KEYS
@@ -58,7 +59,6 @@ class SessionStore(LazySession):
         self._get_session(no_load=True)
         session = self.user_session
         self._loaded = session.renewed(new_identifier(), user_id=session.user_id)
-        self._loaded.stored = None
         self.save(must_create=True)
         self.modified = True
 
@@ -108,6 +108,8 @@ class SessionStore(LazySession):
         session = self.user_session
         if key is not None and session.identifier != key:
             self._loaded = session.renewed(key, user_id=session.user_id)
+        if self.user_session.stored is not None:
+            forget_origin(self.user_session)  # a copy is no second login
         self.user_session.stored, self.user_session.is_new = None, True
 
     def _get_new_session_key(self) -> str:

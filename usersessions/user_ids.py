@@ -7,6 +7,7 @@ from uuid import UUID
 
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
+from django.db.models import Q
 
 UserId: TypeAlias = int | str | UUID
 
@@ -44,6 +45,6 @@ def as_data(user_id: UserId | None) -> int | str | None:
 def find_user(user_id: Any) -> Any:
     """Return a user by primary key, None if there is none. Costs one query."""
     try:
-        return get_user_model()._default_manager.filter(pk=to_user_id(user_id)).first()
+        return get_user_model()._default_manager.filter(Q(pk=to_user_id(user_id))).first()
     except ValueError:
         return None

@@ -68,15 +68,28 @@ class UserSessionManager:
         self.serializer: Serializer = login_type.make_serializer()
 
     @classmethod
-    def create(cls, login_type: str, **collaborators: Any) -> UserSessionManager:
-        """Return a manager for a login type, by its name.
+    def create(
+        cls,
+        login_type: str,
+        *,
+        backend: SessionBackend | None = None,
+        lifetime: int | None = None,
+        ip_locker: IpLocker | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> UserSessionManager:
+        """Return a manager for a login type, by its name; the rest is as for the class.
 
-        :param collaborators: as for the class: ``backend``, ``lifetime``, ``ip_locker``, ``clock``
         :raises UnknownLoginType: no login type has this name
 
         Source: TYPO3 ``UserSessionManager::create()``.
         """
-        return cls(get_login_type(login_type), **collaborators)
+        return cls(
+            get_login_type(login_type),
+            backend=backend,
+            lifetime=lifetime,
+            ip_locker=ip_locker,
+            clock=clock,
+        )
 
     # Fetching
 

@@ -36,7 +36,7 @@ def exit_switch_user(request: HttpRequest) -> HttpResponse:
 
 def _posted_user(request: HttpRequest) -> Any:
     try:
-        user = get_user_model()._default_manager.filter(pk=request.POST.get("user")).first()
+        user = get_user_model()._default_manager.filter(pk=request.POST.get("user", "")).first()
     except (ValueError, ValidationError):
         user = None
     if user is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
 from django.contrib.auth import get_user_model
@@ -14,8 +14,9 @@ from .models import Product
 
 if TYPE_CHECKING:
     ProductModelAdmin = admin.ModelAdmin[Product]
+    UserModelAdmin = DjangoUserAdmin[Any]
 else:
-    ProductModelAdmin = admin.ModelAdmin
+    ProductModelAdmin, UserModelAdmin = admin.ModelAdmin, DjangoUserAdmin
 
 User = get_user_model()
 if admin.site.is_registered(User):
@@ -23,7 +24,7 @@ if admin.site.is_registered(User):
 
 
 @admin.register(User)
-class UserAdmin(SwitchUserAdminMixin, DjangoUserAdmin):
+class UserAdmin(SwitchUserAdminMixin, UserModelAdmin):
     """Django's admin of users, with an action for switching to one."""
 
 

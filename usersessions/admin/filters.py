@@ -8,6 +8,7 @@ from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from ..models import AbstractUserSession
 from .login_types import manager_of, user_column_of
@@ -16,13 +17,16 @@ Sessions = QuerySet[AbstractUserSession]
 
 
 class KindFilter(admin.SimpleListFilter):
-    title = _("kind")
+    title = pgettext_lazy("session", "kind")
     parameter_name = "kind"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        kinds: list[tuple[str, Any]] = [("anonymous", _("Anonymous")), ("user", _("User"))]
+        kinds: list[tuple[str, Any]] = [
+            ("anonymous", pgettext_lazy("session", "Anonymous")),
+            ("user", _("User")),
+        ]
         if model_admin.can_be_permanent:
-            kinds.append(("permanent", _("Permanent")))
+            kinds.append(("permanent", pgettext_lazy("session", "Permanent")))
         return kinds
 
     def queryset(self, request: HttpRequest, queryset: Sessions) -> Sessions:
@@ -39,11 +43,14 @@ class KindFilter(admin.SimpleListFilter):
 
 
 class StateFilter(admin.SimpleListFilter):
-    title = _("state")
+    title = pgettext_lazy("session", "state")
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [("active", _("Active")), ("expired", _("Expired"))]
+        return [
+            ("active", pgettext_lazy("session", "Active")),
+            ("expired", pgettext_lazy("session", "Expired")),
+        ]
 
     def queryset(self, request: HttpRequest, queryset: Sessions) -> Sessions:
         manager = manager_of(queryset.model)

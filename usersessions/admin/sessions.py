@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
@@ -15,7 +15,7 @@ from django.http import HttpRequest
 from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.timezone import localtime
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext, ngettext, pgettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 
 from ..backends.base import SessionBackend
@@ -92,8 +92,7 @@ class UserSessionAdmin(SessionModelAdmin):
         return super().has_view_permission(request, obj) or self.has_end_permission(request)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[AbstractUserSession]:
-        rows = super().get_queryset(request).using(self._backend.database)
-        return cast("QuerySet[AbstractUserSession]", rows)
+        return super().get_queryset(request).using(self._backend.database)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[AbstractUserSession], search_term: str
@@ -134,18 +133,20 @@ class UserSessionAdmin(SessionModelAdmin):
             return gettext("deleted user {}").format(session.user_id)
         return str(user.get_username())
 
-    @admin.display(description=_("kind"))
+    @admin.display(description=pgettext_lazy("session", "kind"))
     def kind(self, session: Any) -> str:
         if session.user_id is None:
-            return gettext("Anonymous")
-        return gettext("Permanent") if getattr(session, "ses_permanent", False) else gettext("User")
+            return pgettext("session", "Anonymous")
+        if getattr(session, "ses_permanent", False):
+            return pgettext("session", "Permanent")
+        return gettext("User")
 
     @admin.display(description=_("last update"), ordering="ses_tstamp")
     def updated_at(self, session: AbstractUserSession) -> str:
         read = self._read(session)
         return _as_date(last_used(read) if read else session.ses_tstamp)
 
-    @admin.display(description=_("expires"))
+    @admin.display(description=pgettext_lazy("session", "expires"))
     def expires_at(self, session: AbstractUserSession) -> str:
         manager, read = self._manager, self._read(session)
         return _as_date(manager.expiry.expires_at(read)) if manager and read else NOTHING
@@ -194,7 +195,8 @@ class UserSessionAdmin(SessionModelAdmin):
         self, request: HttpRequest, queryset: QuerySet[AbstractUserSession]
     ) -> None:
         """End them in every login type whose sessions the person may end."""
-        user_ids = {session.user_id for session in queryset.only("ses_userid")} - {None}
+        owners = (session.user_id for session in queryset.only("ses_userid"))
+        user_ids = {user_id for user_id in owners if user_id is not None}
         ended = 0
         for backend in _backends_that_may_be_ended_in(request.user):
             for user_id in user_ids:

@@ -237,9 +237,8 @@ class DatabaseSessionBackend(SessionBackend):
 
     @cached_property
     def _fields(self) -> dict[str, Field[Any, Any]]:
-        fields = {column: self.model._meta.get_field(column) for column in COLUMNS}
-        if self.supports_permanent:
-            fields["ses_permanent"] = self.model._meta.get_field("ses_permanent")
+        columns = (*COLUMNS, "ses_permanent") if self.supports_permanent else COLUMNS
+        fields = {column: self.model._meta.get_field(column) for column in columns}
         return cast("dict[str, Field[Any, Any]]", fields)
 
     @cached_property

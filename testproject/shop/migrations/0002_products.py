@@ -1,6 +1,7 @@
 """The shop opens with eight products; slugs that exist already are left alone."""
 
 from decimal import Decimal
+from typing import Any
 
 from django.db import migrations
 
@@ -77,7 +78,7 @@ PRODUCTS = [
 ]
 
 
-def create_products(apps, schema_editor):
+def create_products(apps: Any, schema_editor: Any) -> None:
     products = apps.get_model("shop", "Product").objects.using(schema_editor.connection.alias)
     for slug, name, drawing, price, description in PRODUCTS:
         products.get_or_create(
