@@ -113,6 +113,82 @@ def test_original_user_of_a_visitor_without_session_needs_no_thread(
     assert thread_hops == []
 
 
+def test_clear_has_no_twin_in_django_and_works_in_an_async_view() -> None:
+    async def clear(request: Any) -> None:
+        request.session.clear()
+
+    async def replace(request: Any) -> None:
+        request.session.clear()
+        await request.session.aset("x", 1)
+
+    async def read(request: Any) -> Any:
+        return dict(await request.session.aitems())
+
+    cookies = cookies_of(serve(put_basket))
+    assert not serve(replace, cookies).cookies
+    assert serve(read, cookies).content == b"{'x': 1}"
+    assert cookies_of(serve(clear, cookies)) == {"fe_sessionid": ""}
+    assert FrontendSession.objects.count() == 0
+
+
+@pytest.mark.parametrize("cookies", [{}, {"fe_sessionid": "forged"}], ids=["no-cookie", "forged"])
+@pytest.mark.parametrize(
+    ("name", "arguments"), [("aflush", ()), ("acycle_key", ()), ("aclear", ()), ("aget", ("x",))]
+)
+def test_visitor_with_nothing_to_store_needs_no_thread(
+    thread_hops: list[str], name: str, arguments: tuple[str, ...], cookies: dict[str, str]
+) -> None:
+    async def view(request: Any) -> None:
+        await getattr(request.session, name)(*arguments)
+
+    serve(view, cookies)
+    assert thread_hops == []
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("aclear", ()),
+        ("acreate", ()),
+        ("acycle_key", ()),
+        ("adelete", ()),
+        ("aexists", ("0123456789abcdef" * 2,)),
+        ("aflush", ()),
+        ("aget", ("basket",)),
+        ("aget_expire_at_browser_close", ()),
+        ("aget_expiry_age", ()),
+        ("aget_expiry_date", ()),
+        ("ahas_key", ("basket",)),
+        ("aitems", ()),
+        ("aload", ()),
+        ("apop", ("basket",)),
+        ("asave", ()),
+        ("aset", ("x", 1)),
+        ("aset_expiry", (300,)),
+        ("asetdefault", ("x", 1)),
+        ("aset_test_cookie", ()),
+        ("atest_cookie_worked", ()),
+        ("aupdate", ({"x": 1},)),
+    ],
+)
+def test_async_name_reads_the_session_by_itself(name: str, arguments: tuple[Any, ...]) -> None:
+    """Django refuses to ask the database from the event loop."""
+
+    async def view(request: Any) -> None:
+        await getattr(request.session, name)(*arguments)
+
+    assert serve(view, cookies_of(serve(put_basket))).status_code == 200
+
+
+def test_session_that_an_async_view_only_reads_moves_to_the_new_key(settings: Any) -> None:
+    cookies = cookies_of(serve(put_basket))
+    settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
+    settings.SECRET_KEY = "the key that came after" * 3
+    cookies = cookies_of(serve(read_basket, cookies))
+    settings.SECRET_KEY_FALLBACKS = []
+    assert serve(read_basket, cookies).content == b"{'apple': 3}"
+
+
 def test_request_without_work_for_the_storage_stays_in_the_event_loop(
     thread_hops: list[str],
 ) -> None:

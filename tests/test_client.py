@@ -171,6 +171,13 @@ def test_session_of_a_login_type_can_be_looked_into(client: Client) -> None:
     assert "basket" not in client.session
 
 
+def test_asking_whether_a_session_is_empty_stores_nothing(client: Client) -> None:
+    session = client.session
+    session.delete("0123456789abcdef" * 2)
+    assert session.is_empty()
+    assert FrontendSession.objects.count() == 0
+
+
 def test_looking_into_a_session_stores_nothing(client: Client) -> None:
     assert client.session.get("basket") is None
     assert client.session().user_session.is_anonymous

@@ -227,6 +227,34 @@ def test_custom_expiry_is_not_moved_by_a_touch(
     assert visit(client, lambda request: dict(request.session)).content == b"{}"
 
 
+def test_session_that_is_only_said_to_be_modified_lives_longer(
+    client: Client, clock: Clock, session_queries: SessionQueries
+) -> None:
+    def keep_alive(request: Any) -> None:
+        request.session.modified = True
+
+    visit(client, lambda request: request.session.set_expiry(300))
+    clock.forward(200)
+    with session_queries:
+        visit(client, keep_alive)
+    assert session_queries.kinds == ["SELECT", "UPDATE"]
+    clock.forward(200)
+    assert (
+        visit(client, lambda request: dict(request.session)).content == b"{'_session_expiry': 300}"
+    )
+
+
+def test_session_that_a_visitor_does_not_have_is_not_made_by_modified(
+    client: Client, session_queries: SessionQueries
+) -> None:
+    def keep_alive(request: Any) -> None:
+        request.session.modified = True
+
+    with session_queries:
+        assert not visit(client, keep_alive).cookies
+    assert session_queries.kinds == []
+
+
 # Which login type
 
 
@@ -949,6 +977,17 @@ def test_changes_to_a_session_that_the_view_deleted_are_dropped(client: Client) 
         request.session.delete()
 
     assert the_cookie(visit(client, view))["max-age"] == 0
+    assert fe_rows() == []
+
+
+def test_login_whose_session_the_view_deletes_is_none(client: Client, alice: Any) -> None:
+    """A view that takes a login back, for a second factor say, must not leave the person in."""
+
+    def view(request: Any) -> None:
+        auth.login(request, alice)
+        request.session.delete()
+
+    assert "fe_sessionid" not in visit(client, view).cookies
     assert fe_rows() == []
 
 

@@ -152,6 +152,16 @@ def test_kept_session_survives_alone(manager: UserSessionManager, session: UserS
     assert FrontendSession.objects.count() == 1
 
 
+def test_user_may_be_named_by_text_as_sessions_and_addresses_do(
+    manager: UserSessionManager, session: UserSession
+) -> None:
+    FrontendSessionFactory(ses_userid=ALICE)
+    kept = SessionManager.invalidate_all_sessions_by_user_id("FE", str(ALICE), keep=session)
+    assert kept is not None
+    assert manager.is_session_persisted(kept)
+    assert FrontendSession.objects.count() == 1
+
+
 def test_kept_session_gets_a_new_identifier(
     manager: UserSessionManager, session: UserSession
 ) -> None:

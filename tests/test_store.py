@@ -186,10 +186,25 @@ def test_clear_keeps_the_key_and_leaves_nothing_stored() -> None:
     assert FrontendSession.objects.count() == 1
 
 
-def test_load_forgets_changes_that_were_not_saved() -> None:
+def test_clear_of_a_session_that_was_not_read_reads_it_only_when_it_must(
+    session_queries: SessionQueries,
+) -> None:
+    store = again(stored(x=1))
+    with session_queries:
+        store.clear()
+    assert session_queries.kinds == []
+    assert (store.accessed, store.modified) == (True, True)
+    store["y"] = 2
+    assert dict(store.items()) == {"y": 2}
+
+
+def test_load_leaves_changes_that_were_not_saved_alone() -> None:
     store = again(stored(x=1))
     store["x"] = 2
     assert store.load() == {"x": 1}
+    assert (store["x"], store.modified) == (2, True)
+    store.save()
+    assert again(store)["x"] == 2
 
 
 def test_load_reads_under_the_key_that_the_session_has_now(store: SessionStore) -> None:
@@ -198,7 +213,6 @@ def test_load_reads_under_the_key_that_the_session_has_now(store: SessionStore) 
     store.cycle_key()
     store.save()
     assert store.load() == {"x": 1}
-    assert not store.modified
 
 
 def test_load_of_nothing_is_empty(store: SessionStore) -> None:
@@ -284,6 +298,24 @@ def test_save_that_must_create_refuses_a_key_that_is_taken() -> None:
         store.save(must_create=True)
 
 
+def test_save_that_could_not_create_leaves_the_session_as_it_was() -> None:
+    store = stored(x=1)
+    key = store.session_key
+    with pytest.raises(CreateError):
+        store.save(must_create=True)
+    store["y"] = 2
+    store.save()
+    assert (store.session_key, dict(again(store).items())) == (key, {"x": 1, "y": 2})
+    assert FrontendSession.objects.count() == 1
+
+
+def test_save_that_must_create_modifies_a_session_without_key_as_create_does(
+    store: SessionStore,
+) -> None:
+    store.save(must_create=True)
+    assert store.modified
+
+
 def test_save_that_must_create_takes_a_key_that_is_free() -> None:
     SessionStore(KEY).save(must_create=True)
     assert SessionStore().exists(KEY)
@@ -315,6 +347,16 @@ def test_delete_by_the_new_key_ends_a_session_that_is_not_saved_under_it_yet() -
     store.cycle_key()
     store.delete(store.session_key)
     assert FrontendSession.objects.count() == 0
+
+
+@pytest.mark.parametrize("names_key", [True, False], ids=["by-key", "without-key"])
+def test_delete_forgets_a_session_that_has_a_key_but_is_not_stored_yet(
+    store: SessionStore, names_key: bool
+) -> None:
+    store["x"] = 1
+    store.cycle_key()
+    store.delete(store.session_key if names_key else None)
+    assert (store.session_key, store.is_empty()) == (None, True)
 
 
 def test_flush_ends_the_session_and_starts_an_empty_one() -> None:

@@ -55,6 +55,7 @@ class LazySession(SessionBase):
         self._modified = False
         self._loaded: UserSession | None = None
         self._is_claimed = False
+        self._is_cleared_unread = False
         self._expiry_read: Any = None
         self._named_at_read: Any = None
 
@@ -147,6 +148,9 @@ class LazySession(SessionBase):
         self._loaded = session or self.manager.create_anonymous_session()
         self._expiry_read = self._loaded.get(EXPIRY_KEY)
         self._named_at_read = self._loaded.get(AUTH_USER_KEY)
+        if self._is_cleared_unread:
+            self._is_cleared_unread = False
+            self._loaded.data.clear()
 
     @property
     def _session_cache(self) -> dict[str, Any]:
@@ -165,18 +169,16 @@ class LazySession(SessionBase):
     # Django's contract, where it says more than a dict does
 
     def is_empty(self) -> bool:
-        return not self.session_key and not (self._loaded and self._loaded.data)
+        return not self._session_key and not (self._loaded and self._loaded.data)
 
     def load(self) -> dict[str, Any]:
-        """Return the data as stored now, forgetting changes that were not saved."""
+        """Return the data as stored now; what this session has in hand stays as it is."""
         identifier = self._stored_key()
-        expiry_read = self._expiry_read
-        self._use(None if identifier is None else self._find(identifier))
-        self._modified = False
-        if identifier != self._presented_key:
-            # Made or renewed and saved by this request: its cookie is due all the same.
-            self.user_session.is_new, self._expiry_read = True, expiry_read
-        return self._session_cache
+        stored = None if identifier is None else self._find(identifier)
+        data = {} if stored is None else dict(stored.data)
+        if self._loaded is None:
+            self._use(stored)
+        return data
 
     def exists(self, session_key: str) -> bool:
         """Return whether a session is stored under the key and will be after this request."""

@@ -10,7 +10,7 @@ from django.utils.module_loading import import_string
 from .backends.base import SessionBackend
 from .conf import get_login_type
 from .tokens import new_identifier
-from .user_ids import UserId
+from .user_ids import UserId, to_user_id
 from .user_session import SessionRecord, UserSession
 
 _backends: dict[str, SessionBackend] = {}
@@ -52,6 +52,7 @@ class SessionManager:
         ``SessionManager::invalidateAllSessionsByUserId()``, which walks all sessions.
         """
         backend = cls.get_session_backend(login_type)
+        user_id = to_user_id(user_id)
         if keep is not None and (keep.stored is None or keep.stored.user_id != user_id):
             raise ValueError(f"keep must be a stored session of user {user_id}: save it first.")
         if keep is None:

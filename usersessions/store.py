@@ -44,21 +44,23 @@ class SessionStore(LazySession):
     # Django's contract: changing and storing
 
     def clear(self) -> None:
-        self.user_session.data.clear()
-        self.modified = True
+        """Empty the session, without reading it: async code calls this, too."""
+        if self._loaded is None:
+            self._is_cleared_unread = True
+        else:
+            self._loaded.data.clear()
+        self.accessed = self.modified = True
 
     async def aclear(self) -> None:
-        (await self._aget_session()).clear()
-        self.modified = True
+        self.clear()
 
     def create(self) -> None:
         """Store the data as a new session at once, even if there is none.
 
         A session that was created like this stays although it is empty.
         """
-        self._get_session(no_load=True)
-        session = self.user_session
-        self._loaded = session.renewed(new_identifier(), user_id=session.user_id)
+        self._claim_key_to_create(new_identifier())
+        self._is_claimed = True
         self.save(must_create=True)
         self.modified = True
 
@@ -73,12 +75,19 @@ class SessionStore(LazySession):
         """
         if self._loaded is not None:
             self._changes.restore(self._loaded)
-        if must_create:
-            self._claim_key_to_create()
-        elif self._get_session() is not None and self.session_key is None:
+        if not must_create:
+            self._get_session()
+        if self.session_key is None:
             return self.create()
+        before = self._loaded
+        if must_create:
+            self._claim_key_to_create(self.session_key)
         stored_before = self.user_session.stored
-        self._write()
+        try:
+            self._write()
+        except CreateError:
+            self._loaded = before
+            raise
         self._changes.note_save(self.user_session.identifier, stored_before)
         self._is_created = self._is_created or must_create
         return None
@@ -102,15 +111,13 @@ class SessionStore(LazySession):
         self._use(session)
         self._changes.note_save(session.identifier, stored_before)
 
-    def _claim_key_to_create(self) -> None:
-        key = self.session_key
+    def _claim_key_to_create(self, key: str) -> None:
         self._get_session(no_load=True)
         session = self.user_session
-        if key is not None and session.identifier != key:
-            self._loaded = session.renewed(key, user_id=session.user_id)
-        if self.user_session.stored is not None:
-            forget_origin(self.user_session)  # a copy is no second login
-        self.user_session.stored, self.user_session.is_new = None, True
+        self._loaded = session.renewed(key, user_id=session.user_id)
+        if session.stored is not None:
+            forget_origin(self._loaded)  # a copy is no second login
+        self._loaded.stored = None
 
     def _get_new_session_key(self) -> str:
         return new_identifier()
@@ -144,20 +151,31 @@ class SessionStore(LazySession):
         self.delete()
         # A cookie that names no session of this site is of no use either.
         self.has_ended_cookie = self.has_ended_cookie or self._presented_key is None
-        self._use(None)
-        self._is_claimed = self._is_created = False
+        self._start_anew()
         self.accessed = self.modified = True
 
     async def aflush(self) -> None:
-        await sync_to_async(self.flush)()
+        if self._session_key is None:
+            self.flush()
+        else:
+            await sync_to_async(self.flush)()
 
     def delete(self, session_key: str | None = None) -> None:
-        """End the session with this key, or this one, at once. Costs one query."""
+        """End the session with this key, or this one, at once. Costs one query.
+
+        One that is not stored yet, as after a login, is forgotten.
+        """
         identifier = None if session_key is None else self._identifier_in(session_key)
-        if session_key is None or identifier == self.session_key:
+        if session_key is None or identifier == self._session_key:
             identifier = self._stored_key()
+            if identifier is None and self._is_claimed:
+                self._start_anew()
         if identifier is not None and self.manager.backend.remove(identifier):
             self._note_removal(identifier)
+
+    def _start_anew(self) -> None:
+        self._use(None)
+        self._is_claimed = self._is_created = False
 
     def _note_removal(self, identifier: str) -> None:
         self.accessed = True
@@ -301,7 +319,7 @@ class SessionStore(LazySession):
     @property
     def _is_saved_unread(self) -> bool:
         return (
-            settings.SESSION_SAVE_EVERY_REQUEST
+            (self.modified or settings.SESSION_SAVE_EVERY_REQUEST)
             and self._loaded is None
             and self._presented_key is not None
         )
@@ -312,6 +330,8 @@ class SessionStore(LazySession):
         session = self._loaded
         if session is None:
             return bool(self.accessed and self._changes) or self._is_saved_unread
+        if session.stored is None and not session.data and not self._is_created:
+            return bool(self._changes)
         return (
             bool(self._changes)
             or self._has_changes(session)
