@@ -379,6 +379,12 @@ def test_child_of_a_user_model_with_an_integer_key_passes(monkeypatch: pytest.Mo
             "it is a DateField",
             "BigIntegerField(default=0)",
         ),
+        (
+            models.BigAutoField(primary_key=True),
+            models.IntegerField(default=0),
+            "it holds no numbers above 2147483647",
+            "BigIntegerField(default=0)",
+        ),
     ],
 )
 def test_column_that_cannot_hold_the_users_keys_is_reported(

@@ -8,9 +8,12 @@ import pytest
 from django.contrib import auth
 from django.contrib.auth.models import User
 from django.contrib.auth.signals import user_logged_in
+from django.db import models
 from django.db.models.signals import post_delete
 from django.test import RequestFactory
+from django.test.utils import isolate_apps
 
+from usersessions import apps
 from usersessions.models import BackendSession, FrontendSession
 from usersessions.store import SessionStore
 from usersessions.test import Client
@@ -222,3 +225,20 @@ def test_no_receiver_listens_to_every_models_deletion() -> None:
     """One would take Django's fast deletes from every model of the site."""
     assert not post_delete.has_listeners(FrontendSession)
     assert post_delete.has_listeners(User)
+
+
+@isolate_apps("tests")
+def test_parents_that_lend_users_their_key_tell_of_them_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def make(name: str, parent: type[models.Model], **fields: Any) -> type[models.Model]:
+        meta = type("Meta", (), {"app_label": "tests"})
+        return type(name, (parent,), {"__module__": __name__, "Meta": meta, **fields})
+
+    contact = make("Contact", models.Model)
+    root = make("Root", contact)
+    link = models.OneToOneField(contact, models.CASCADE, parent_link=True)
+    helper = make("Helper", contact, number=models.AutoField(primary_key=True), link=link)
+    for user_model, parents in ((make("Person", root), [root, contact]), (helper, [])):
+        monkeypatch.setattr(apps, "get_user_model", lambda user_model=user_model: user_model)
+        assert apps._user_models() == parents

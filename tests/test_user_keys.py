@@ -61,6 +61,7 @@ def test_site_whose_users_have_other_keys_works_as_well(site: str) -> None:
         capture_output=True,
         text=True,
         check=False,
+        timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -160,6 +161,30 @@ def test_sessions_of_a_user_are_listed_and_ended_by_key(
     assert [record["ses_userid"] for record in backend.get_by_user(alice.pk)] == [alice.pk]
     SessionManager.invalidate_all_sessions_by_user_id("FE", alice.pk)
     assert owners() == [bob.pk]
+
+
+def test_record_has_the_users_own_key(client: Client, alice: Any) -> None:
+    client.force_login(alice)
+    backend = SessionManager.get_session_backend("FE")
+    record = backend.get(str(client.session.session_key))
+    assert record["ses_userid"] == alice.pk
+    assert type(record["ses_userid"]) is type(alice.pk)
+
+
+def test_user_whose_key_was_set_as_text_keeps_the_session_that_changes_it(
+    client: Client, alice: Any, django_capture_on_commit_callbacks: Any
+) -> None:
+    visit(client, log_in(alice))
+
+    def change(request: Any) -> None:
+        user = get_user_model()._default_manager.get(pk=request.user.pk)
+        user.pk = str(user.pk)
+        user.set_password("new")
+        user.save()
+
+    with django_capture_on_commit_callbacks(execute=True):
+        visit(client, change)
+    assert owners() == [alice.pk]
 
 
 def test_kept_session_of_a_user_survives(client: Client, other_client: Client, alice: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.apps import AppConfig, apps
 from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_in, user_logged_out
@@ -45,5 +47,15 @@ class UserSessionsConfig(AppConfig):
 
 
 def _user_models() -> list[type]:
-    """Return the user model, and the proxies and children of it that signals name as senders."""
-    return [model for model in apps.get_models() if issubclass(model, get_user_model())]
+    """Return the models whose objects are users under one key, as signals name them as senders.
+
+    Those are the user model, its proxies and children, and the parents that lend it their key.
+    """
+    models: list[type] = [
+        model for model in apps.get_models() if issubclass(model, get_user_model())
+    ]
+    link: Any = get_user_model()._meta.pk.remote_field
+    while link is not None and link.parent_link:
+        models.append(link.model)
+        link = link.model._meta.pk.remote_field
+    return models

@@ -115,6 +115,7 @@ def check_user_model(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessag
         if not isinstance(backend, DatabaseSessionBackend):
             continue
         fault = backend.user_column.find_fault()
+        permanent = " and ses_permanent as FrontendSession" if backend.supports_permanent else ""
         if fault is not None:
             errors.append(
                 checks.Error(
@@ -122,7 +123,7 @@ def check_user_model(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessag
                     f"{type(key).__name__}, which {backend.model._meta.label}.ses_userid cannot "
                     f"hold: it {fault}.",
                     hint="Write a model that inherits AbstractUserSession and has "
-                    f"ses_userid = models.{fitting_column()}, and name it in "
+                    f"ses_userid = models.{fitting_column()}{permanent}, and name it in "
                     f'USERSESSIONS["{login_type.name}"]["OPTIONS"]["model"].',
                     id="usersessions.E013",
                 )

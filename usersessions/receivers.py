@@ -79,24 +79,25 @@ def end_sessions_on_change(
     """
     if created or raw:
         return
+    user_id = stored_user_id(instance.pk)
     if _writes(update_fields, "is_active") and not getattr(instance, "is_active", True):
-        transaction.on_commit(partial(_end_sessions, instance.pk), using=using)
+        transaction.on_commit(partial(_end_sessions, user_id), using=using)
     # Django keeps the new password there for a real change only, not when it upgrades the hash.
     elif _writes(update_fields, "password") and getattr(instance, "_password", None) is not None:
-        kept = _current_session_of(instance.pk)
-        transaction.on_commit(partial(_end_sessions, instance.pk, kept), using=using)
+        kept = _current_session_of(user_id)
+        transaction.on_commit(partial(_end_sessions, user_id, kept), using=using)
 
 
 def end_sessions_on_deletion(sender: Any, instance: Any, using: str, **kwargs: Any) -> None:
-    transaction.on_commit(partial(_end_sessions, instance.pk), using=using)
+    transaction.on_commit(partial(_end_sessions, stored_user_id(instance.pk)), using=using)
 
 
 def _writes(update_fields: frozenset[str] | None, field: str) -> bool:
     return update_fields is None or field in update_fields
 
 
-def _end_sessions(user_id: UserId, kept: SessionStore | None = None) -> None:
-    if stored_user_id(user_id) is None:
+def _end_sessions(user_id: UserId | None, kept: SessionStore | None = None) -> None:
+    if user_id is None:
         return  # the key of some package's placeholder, for whom sessions are anonymous
     for name in get_login_types():
         # Asked for only now: the session may have been renewed between the change and its commit.
@@ -104,7 +105,7 @@ def _end_sessions(user_id: UserId, kept: SessionStore | None = None) -> None:
         SessionManager.get_session_backend(name).remove_by_user(user_id, except_=except_)
 
 
-def _current_session_of(user_id: UserId) -> SessionStore | None:
+def _current_session_of(user_id: UserId | None) -> SessionStore | None:
     session = getattr(get_current_request(), "session", None)
     if isinstance(session, SessionStore) and session.user_session.user_id == user_id:
         return session

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib.auth import get_user_model
+from django.db.backends.base.operations import BaseDatabaseOperations
 from django.db.models import CharField, Field, ForeignKey, IntegerField, Q, TextField, UUIDField
 
 
@@ -52,6 +53,8 @@ class UserColumn:
             return f"is a {type(column).__name__}"
         if isinstance(column, UUIDField) and not column.null:
             return "has no room for sessions of nobody: it needs null=True"
+        if isinstance(column, IntegerField) and _highest(column) < _highest(key):
+            return f"holds no numbers above {_highest(column)}"
         return None
 
 
@@ -71,6 +74,10 @@ def user_key_field() -> Field[Any, Any]:
     while isinstance(key, ForeignKey):  # of a model that extends another user model
         key = key.target_field
     return key  # type: ignore[no-any-return]
+
+
+def _highest(field: Field[Any, Any]) -> int:
+    return BaseDatabaseOperations.integer_field_ranges[field.get_internal_type()][1]
 
 
 def _length_as_text(key: Field[Any, Any]) -> int:
