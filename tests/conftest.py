@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from asgiref.sync import SyncToAsync
+from django.core.cache import cache
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
@@ -14,6 +16,7 @@ from usersessions.store import SessionStore
 from usersessions.test import Client
 
 from .factories import NOW, UserFactory
+from .old_engines import DB, OldSite
 
 pytest.register_assert_rewrite("tests.contract")
 
@@ -80,6 +83,15 @@ class SessionQueries(CaptureQueriesContext):
 @pytest.fixture
 def session_queries(db: None) -> SessionQueries:
     return SessionQueries(connection)
+
+
+@pytest.fixture(params=[pytest.param(DB, id="django.db")])
+def old_site(request: pytest.FixtureRequest, settings: Any) -> Iterator[OldSite]:
+    """The site as it was; its users move to FE and BE now."""
+    frontend = {**settings.USERSESSIONS.get("FE", {}), "ADOPT_FROM": request.param}
+    settings.USERSESSIONS = {**settings.USERSESSIONS, "FE": frontend}
+    yield OldSite(request.param)
+    cache.clear()
 
 
 @pytest.fixture

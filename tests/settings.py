@@ -9,8 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from testproject.settings import *  # noqa: F403
-from testproject.settings import DATABASES, MIDDLEWARE
+from testproject.settings import DATABASES, INSTALLED_APPS, MIDDLEWARE
 
+from . import old_engines
+
+old_engines.import_packages()
+INSTALLED_APPS = [*INSTALLED_APPS, "django.contrib.sessions", *old_engines.PACKAGES]
+SILENCED_SYSTEM_CHECKS = ["fields.E304"]  # no site has two packages with a user's ``session_set``
 USERSESSIONS: dict[str, dict[str, Any]] = {}
 MIDDLEWARE = [path for path in MIDDLEWARE if not path.endswith("LocaleMiddleware")]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

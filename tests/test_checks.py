@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +19,7 @@ from django.test.utils import isolate_apps
 
 from usersessions.backends import user_column
 from usersessions.checks import (
+    check_adoption,
     check_cookies,
     check_deployment,
     check_middleware,
@@ -50,14 +55,16 @@ def warning(number: str, message: str, hint: str) -> checks.Warning:
 
 
 @pytest.mark.parametrize(
-    "check", [check_settings, check_middleware, check_user_model, check_cookies]
+    "check",
+    [check_settings, check_middleware, check_user_model, check_adoption, check_cookies],
 )
 def test_right_settings_pass(check: Any) -> None:
     assert check(None) == []
 
 
 @pytest.mark.parametrize(
-    "check", [check_settings, check_middleware, check_user_model, check_cookies]
+    "check",
+    [check_settings, check_middleware, check_user_model, check_adoption, check_cookies],
 )
 def test_check_runs_with_every_command(check: Any) -> None:
     assert check in registry.registry.get_checks()
@@ -409,6 +416,87 @@ def test_user_model_is_not_checked_against_a_storage_that_is_wrong_itself(settin
         "FE": {"OPTIONS": {"model": "no.Model"}},
     }
     assert check_user_model(None) == []
+
+
+# The engine that the site had
+
+DJANGO = "django.contrib.sessions.backends"
+NEITHER = "keeps its sessions neither in a table nor in the cache; they cannot be taken over."
+NOT_RELATIVE = "the 'package' argument is required to perform a relative import for '.db'."
+NAME_AN_ENGINE = (
+    'Name the SESSION_ENGINE that the site had, for example "django.contrib.sessions.backends.db".'
+)
+
+
+@pytest.mark.parametrize("engine", [None, f"{DJANGO}.db", f"{DJANGO}.cached_db", f"{DJANGO}.cache"])
+def test_engine_whose_sessions_can_be_taken_over_passes(settings: Any, engine: Any) -> None:
+    settings.USERSESSIONS = {"FE": {"ADOPT_FROM": engine}}
+    assert check_adoption(None) == []
+
+
+@pytest.mark.parametrize(
+    ("engine", "problem"),
+    [
+        (f"{DJANGO}.file", f"The session engine '{DJANGO}.file' {NEITHER}"),
+        (f"{DJANGO}.signed_cookies", f"The session engine '{DJANGO}.signed_cookies' {NEITHER}"),
+        ("nowhere", "There is no session engine 'nowhere': No module named 'nowhere'."),
+        (
+            "math",
+            "There is no session engine 'math': module 'math' has no attribute 'SessionStore'.",
+        ),
+        (".db", f"There is no session engine '.db': {NOT_RELATIVE}"),
+    ],
+)
+def test_engine_whose_sessions_cannot_be_taken_over_is_reported(
+    settings: Any, engine: str, problem: str
+) -> None:
+    settings.USERSESSIONS = {"FE": {"ADOPT_FROM": engine}, "BE": {"ADOPT_FROM": None}}
+    assert check_adoption(None) == [error("E009", f"ADOPT_FROM of FE: {problem}", NAME_AN_ENGINE)]
+
+
+def test_engine_is_reported_once_for_all_login_types(settings: Any) -> None:
+    settings.USERSESSIONS = {"FE": {"ADOPT_FROM": "nowhere"}}
+    assert [found.msg for found in check_adoption(None)] == [
+        "ADOPT_FROM of FE, BE: There is no session engine 'nowhere': No module named 'nowhere'."
+    ]
+
+
+def test_login_types_that_come_from_different_engines_are_reported(settings: Any) -> None:
+    settings.USERSESSIONS = {
+        "BE": {"ADOPT_FROM": f"{DJANGO}.db"},
+        "FE": {"ADOPT_FROM": f"{DJANGO}.cached_db"},
+    }
+    assert check_adoption(None) == [
+        error(
+            "E009",
+            "ADOPT_FROM of BE, FE: The login types name different engines.",
+            NAME_AN_ENGINE,
+        )
+    ]
+
+
+def test_engine_is_not_checked_while_other_settings_are_wrong(settings: Any) -> None:
+    settings.USERSESSIONS = {"FE": {"ADOPT_FROM": "nowhere", "LOCK_IP": 5}}
+    assert check_adoption(None) == []
+
+
+def test_engine_whose_app_has_been_removed_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "moved_settings.py").write_text(
+        "from testproject.settings import *\n"
+        'USERSESSIONS = {"FE": {"ADOPT_FROM": "django.contrib.sessions.backends.db"}}\n'
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "django", "check", "--settings=moved_settings"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path.cwd())])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert (
+        "(usersessions.E009) ADOPT_FROM of FE, BE: The app of the session engine "
+        f"'{DJANGO}.db' is not in INSTALLED_APPS; leave it there until its sessions have moved."
+    ) in done.stderr
 
 
 # Cookies that browsers refuse

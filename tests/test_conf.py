@@ -17,6 +17,7 @@ from usersessions.conf import (
     SettingError,
     UnknownLoginType,
     find_setting_errors,
+    get_adopting_types,
     get_default_login_type,
     get_engine_login_type,
     get_login_type,
@@ -571,6 +572,39 @@ def test_default_login_type_is_that_of_stores_made_without_one_otherwise(setting
     settings.SESSION_COOKIE_NAME = "sessionid"
     settings.USERSESSIONS = {"BE": {}, "SHOP": SHOP}
     assert get_engine_login_type().name == "SHOP"
+
+
+# Which login types take over the sessions of the engine that the site had
+
+ENGINE = "django.contrib.sessions.backends.db"
+
+
+@pytest.mark.parametrize(
+    ("login_types", "adopting"),
+    [
+        pytest.param({}, [], id="nobody"),
+        pytest.param({"FE": {"ADOPT_FROM": ENGINE}}, ["FE", "BE"], id="frontend"),
+        pytest.param({"BE": {}, "FE": {"ADOPT_FROM": ENGINE}}, ["FE", "BE"], id="default-first"),
+        pytest.param(
+            {"BE": {"ADOPT_FROM": None}, "FE": {"ADOPT_FROM": ENGINE}}, ["FE"], id="frontend-only"
+        ),
+        pytest.param({"BE": {"ADOPT_FROM": ENGINE}}, ["BE"], id="backend-only"),
+        pytest.param(
+            {"FE": {"ADOPT_FROM": ENGINE}, "SHOP": {**SHOP, "URL_PREFIXES": ["/shop/"]}},
+            ["FE", "BE"],
+            id="not-a-type-of-the-sites-own",
+        ),
+        pytest.param(
+            {"SHOP": {**SHOP, "ADOPT_FROM": ENGINE}}, ["SHOP", "BE", "FE"], id="default-of-its-own"
+        ),
+    ],
+)
+def test_built_in_types_adopt_from_where_the_default_type_does(
+    settings: Any, login_types: Any, adopting: list[str]
+) -> None:
+    settings.USERSESSIONS = login_types
+    assert [found.name for found in get_adopting_types()] == adopting
+    assert {found.adopt_from for found in get_adopting_types()} <= {ENGINE}
 
 
 # What follows from the settings of one login type

@@ -213,6 +213,83 @@ def test_note_without_custom_expiry_does_not_count_on_reading(rules: ExpiryRules
     assert rules.expires_at(session) == NOW + TIMEOUT
 
 
+# Sessions of another engine
+
+
+def taken_over(ends_in: int, user_id: int | None = ALICE, **data: Any) -> UserSession:
+    """Return a session as a read would: stored now, to end in so many seconds."""
+    session = a_session(user_id, data=data)
+    rules = ExpiryRules(TIMEOUT, ANONYMOUS_LIFETIME, 0, lambda: NOW)
+    rules.note_end(session, NOW + ends_in)
+    session.last_updated = rules.timestamp(session)
+    return session
+
+
+@pytest.mark.parametrize("user_id", [ALICE, None], ids=["user", "visitor"])
+@pytest.mark.parametrize("data", [{}, {"_session_expiry": 0}, {"_session_expiry": 10}], ids=str)
+def test_session_that_was_taken_over_ends_when_it_would_have_ended(
+    rules: ExpiryRules, user_id: int | None, data: dict[str, Any]
+) -> None:
+    assert rules.expires_at(taken_over(10**6, user_id, **data)) == NOW + 10**6
+
+
+@pytest.mark.parametrize(
+    ("expiry", "ends_in"), [(None, TIMEOUT), (0, TIMEOUT), (10, 100)], ids=["none", "close", "own"]
+)
+def test_only_an_expiry_of_its_own_ends_it_before_the_timeout(
+    rules: ExpiryRules, expiry: Any, ends_in: int
+) -> None:
+    data = {} if expiry is None else {"_session_expiry": expiry}
+    assert rules.expires_at(taken_over(100, **data)) == NOW + ends_in
+
+
+def test_use_after_that_end_counts_as_ever(rules: ExpiryRules, clock: Clock) -> None:
+    session = taken_over(100)
+    clock.forward(1000)
+    rules.note_custom_expiry(session)
+    assert rules.timestamp(session) == NOW + 1000
+
+
+def test_expiry_that_is_set_counts_instead_of_that_end(rules: ExpiryRules) -> None:
+    session = taken_over(10**6)
+    session.set("_session_expiry", 300)
+    rules.note_custom_expiry(session)
+    assert rules.timestamp(session) + TIMEOUT == NOW + 300
+
+
+def test_limit_from_login_ends_it_before(limited_rules: ExpiryRules) -> None:
+    session = taken_over(10**6)
+    session.meta["login_at"] = NOW
+    assert limited_rules.timestamp(session) + TIMEOUT == NOW + LIMIT
+
+
+# When they were used
+
+
+@pytest.mark.parametrize(
+    "session",
+    [
+        pytest.param(a_session(), id="any"),
+        pytest.param(with_expiry(300, expires_at=NOW + 300, saved_at=NOW), id="expiry"),
+        pytest.param(taken_over(100), id="taken-over-with-little-left"),
+        pytest.param(taken_over(10**6), id="taken-over-with-much-left"),
+        pytest.param(taken_over(10**6, None), id="taken-over-of-a-visitor"),
+        pytest.param(taken_over(10**6, _session_expiry=10), id="taken-over-with-expiry"),
+    ],
+)
+def test_session_was_used_when_it_was_stored(rules: ExpiryRules, session: UserSession) -> None:
+    assert rules.last_used(session) == NOW
+
+
+def test_session_that_was_taken_over_was_used_when_it_was_touched(
+    rules: ExpiryRules, clock: Clock
+) -> None:
+    session = taken_over(10_000)
+    clock.forward(5000)
+    session.last_updated = rules.timestamp(session)
+    assert rules.last_used(session) == NOW + 5000
+
+
 # The limit from login
 
 LIMIT = 86400

@@ -21,6 +21,7 @@ from usersessions.user_session import UserSession
 from usersessions.user_session_manager import UserSessionManager
 
 from .conftest import Clock
+from .old_engines import ENGINES, OldSite
 from .urls import visit
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.urls")]
@@ -147,6 +148,16 @@ def test_new_sessions_push_the_oldest_out(
     visit(other_client, log_in(alice))
     assert owners() == [alice.pk]
     assert visit(other_client, lambda request: request.user.pk).content.decode() == repr(alice.pk)
+
+
+@pytest.mark.parametrize("old_site", ENGINES, indirect=True)
+def test_sessions_of_other_engines_are_bound_to_their_users(
+    client: Client, old_site: OldSite, editor: Any
+) -> None:
+    client.cookies["sessionid"] = old_site.store_session(editor)
+    shown = visit(client, lambda request: request.user.pk)
+    assert shown.content.decode() == repr(editor.pk)
+    assert owners() == owners("BE") == [editor.pk]
 
 
 # Ending

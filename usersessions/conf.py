@@ -205,8 +205,12 @@ def get_login_type_for(request: HttpRequest) -> LoginType:
 
 
 def get_adopting_types() -> list[LoginType]:
-    """Return the login types that take over the sessions of the engine that the site had."""
-    return [found for found in get_login_types().values() if found.adopt_from]
+    """Return the login types that take over the sessions of the engine that the site had.
+
+    The default one comes first if it is among them.
+    """
+    adopting = [found for found in get_login_types().values() if found.adopt_from]
+    return sorted(adopting, key=lambda found: found != get_default_login_type())
 
 
 def find_setting_errors() -> list[SettingError]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from pprint import pformat
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from django.http import HttpRequest
 from django.utils.module_loading import import_string
 from django.views.debug import SafeExceptionReporterFilter
 
+from .adoption import get_old_key
 from .conf import get_login_types
 from .tokens import is_identifier, looks_like_token
 
@@ -34,7 +36,11 @@ class HidesSessions(FilterBase):
 
     def get_traceback_frame_variables(self, request: Any, tb_frame: FrameType) -> Any:
         found = super().get_traceback_frame_variables(request, tb_frame)
-        return [(name, self._mask(value)) for name, value in found]
+        masked = [(name, self._mask(value)) for name, value in found]
+        old_key = get_old_key(request) if request else None
+        if old_key is None:
+            return masked
+        return [(name, _WithoutSecret(value, old_key)) for name, value in masked]
 
     def _mask(self, value: Any) -> Any:
         if type(value) is str and (is_identifier(value) or looks_like_token(value)):
@@ -44,6 +50,17 @@ class HidesSessions(FilterBase):
         if type(value) is dict:
             return {key: self._mask(item) for key, item in value.items()}
         return value
+
+
+class _WithoutSecret:
+    """Prints a variable whose text may have a secret anywhere, as the filters of a query do."""
+
+    def __init__(self, value: Any, secret: str) -> None:
+        self._value = value
+        self._secret = secret
+
+    def __repr__(self) -> str:
+        return pformat(self._value).replace(self._secret, HidesSessions.cleansed_substitute)
 
 
 class SessionReporterFilter(HidesSessions, SafeExceptionReporterFilter):

@@ -71,9 +71,17 @@ class ExpiryRules:
     def timestamp(self, session: UserSession) -> int:
         """Return the ``ses_tstamp`` with which a session that is used now ends when it should."""
         lifetime = self.lifetime_of(session)
-        ends_at: int = session.meta.get("expires_at", int(self.clock()) + lifetime)
-        ends_at = max(ends_at, session.meta.get("keep_until", 0))
+        unused_end = max(int(self.clock()) + lifetime, session.meta.get("keep_until", 0))
+        ends_at: int = session.meta.get("expires_at", unused_end)
         return max(0, min(ends_at, self._latest_end(session, ends_at)) - lifetime)
+
+    def last_used(self, session: UserSession) -> int:
+        """Return when the session was used last, in Unix seconds, whatever its expiry."""
+        is_touched = session.last_updated + self.lifetime_of(session) > session.meta.get(
+            "keep_until", float("inf")
+        )
+        used_at: int = session.meta.get("saved_at", session.last_updated)
+        return session.last_updated if is_touched else used_at
 
     def _latest_end(self, session: UserSession, otherwise: int) -> int:
         if not self.max_lifetime or session.is_anonymous:
@@ -86,9 +94,3 @@ def as_timestamp(moment: datetime) -> int:
     """Return a moment in Unix seconds; a naive one is in the site's time zone."""
     aware = make_aware(moment, get_default_timezone()) if is_naive(moment) else moment
     return int(aware.timestamp())
-
-
-def last_used(session: UserSession) -> int:
-    """Return when the session was used last, in Unix seconds, whatever its expiry."""
-    used_at: int = session.meta.get("saved_at", session.last_updated)
-    return used_at

@@ -217,7 +217,7 @@ class LazySession(SessionBase):
         if expiry is not None:
             return bool(expiry == 0)
         session = self.user_session
-        if "keep_until" in session.meta:
+        if session.meta.get("keep_until", 0) > self.clock():
             return settings.SESSION_EXPIRE_AT_BROWSER_CLOSE
         return not session.is_permanent
 

@@ -16,9 +16,9 @@ from django.utils.cache import patch_vary_headers
 from django.utils.deprecation import MiddlewareMixin
 from django.utils.functional import SimpleLazyObject
 
-from .adoption import adopt_old_session, presents_old_cookie
+from .adoption import adopt_old_session, get_old_engine, presents_old_cookie
 from .auth.switch_user import aget_original_user, get_original_user
-from .conf import get_login_type_for, get_login_types
+from .conf import get_adopting_types, get_login_type_for, get_login_types
 from .cookies import delete_old_cookie, send_cookie
 from .current_request import serving
 from .error_reports import hide_sessions_in_reports
@@ -47,6 +47,8 @@ class UserSessionMiddleware(SessionMiddleware):
         self.SessionStore = SessionStore
         for name in get_login_types():
             SessionManager.get_session_backend(name)
+        for login_type in get_adopting_types():
+            get_old_engine(str(login_type.adopt_from))
 
     def __call__(self, request: HttpRequest) -> Any:
         if self.async_mode:

@@ -62,12 +62,10 @@ class SessionWriter:
         self.backend.set(session.identifier, record)
         return session.as_stored(record)
 
-    def insert_adopted(self, session: UserSession, ends_at: int) -> UserSession:
-        """Store a session of another engine, to end when it would there."""
+    def adopted_record(self, session: UserSession, ends_at: int) -> SessionRecord:
+        """Return what to store for a session of another engine, to end when it would there."""
         self.expiry.note_end(session, ends_at)
-        record = self._finished_record(session)
-        self.backend.set(session.identifier, record)
-        return session.as_stored(record)
+        return self._finished_record(session)
 
     def update(self, session: UserSession) -> UserSession:
         """Store data and time under the identifier that the session has."""

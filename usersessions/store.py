@@ -336,6 +336,7 @@ class SessionStore(LazySession):
             bool(self._changes)
             or self._has_changes(session)
             or (session.stored is not None and self._is_touch_due(session))
+            or self._is_first_with_new_cookie
         )
 
     def finish(self, *, may_store: bool) -> None:
@@ -354,10 +355,7 @@ class SessionStore(LazySession):
             self._changes.restore(session)
         if session is None or not may_store or self._has_ended:
             return
-        has_changes = self._has_changes(session)
-        if self._is_first_with_new_cookie(session):
-            session.meta[ADOPTED_KEY] = int(self.clock())
-        if has_changes:
+        if self._has_changes(session):
             if session.data or self._is_created or not self.modified:
                 self._write()
             elif session.stored is not None:
@@ -369,6 +367,8 @@ class SessionStore(LazySession):
                 or self._loaded is not session
                 or (self._has_old_signature and self.manager.move_to_current_key(session))
             )
+        if self._is_first_with_new_cookie:
+            self.manager.note_arrival(self.user_session)
 
     def _is_touch_due(self, session: UserSession) -> bool:
         return self.manager.is_touch_due(session) or self._has_old_signature
@@ -378,10 +378,12 @@ class SessionStore(LazySession):
             # By the view itself: what it changed afterwards, in place too, is not saved yet.
             return not session.is_as_stored
         saves_always = settings.SESSION_SAVE_EVERY_REQUEST and session.stored is not None
-        return self.modified or saves_always or self._is_first_with_new_cookie(session)
+        return self.modified or saves_always
 
-    def _is_first_with_new_cookie(self, session: UserSession) -> bool:
-        """Whether the browser has received what it got for the cookie of another engine."""
+    @property
+    def _is_first_with_new_cookie(self) -> bool:
+        """Whether the browser has just shown that it received the cookie of an adopted session."""
+        session = self.user_session
         return session.meta.get(ADOPTED_KEY) == 0 and session.identifier == self._presented_key
 
     def _end_emptied(self, session: UserSession) -> None:

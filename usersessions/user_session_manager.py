@@ -7,24 +7,25 @@ import random
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest
 
-from .backends.base import SessionBackend, SessionNotFound
+from .backends.base import SessionBackend, SessionNotFound, SessionNotUpdated
 from .conf import LoginType, get_login_type
 from .current_request import get_current_request
 from .double_login import note_origin
-from .expiry import EXPIRY_KEY, ExpiryRules
+from .expiry import ADOPTED_KEY, EXPIRY_KEY, ExpiryRules
 from .ip_locker import DISABLED_LOCK, IpLocker
 from .original_user import BACK_USER_KEY
-from .session_data import LOGIN_KEYS, CorruptSessionData, Serializer
+from .session_data import LOGIN_KEYS, CorruptSessionData, Serializer, decode, encode
 from .session_manager import SessionManager
 from .session_writer import SessionWriter
 from .tokens import is_identifier, new_identifier
 from .user_ids import UserId, to_user_id
-from .user_session import UPDATE_GRACE, UserSession
+from .user_session import UPDATE_GRACE, SessionRecord, UserSession
 
 security_logger = logging.getLogger("django.security.SuspiciousSession")
 
@@ -320,18 +321,41 @@ class UserSessionManager:
             session.ip_lock = self._current_ip_lock()
         return self._writer.write(session)
 
-    def store_adopted(self, session: UserSession, ends_at: int) -> UserSession:
-        """Store a session that another engine has kept until now.
+    def make_adopted_record(self, session: UserSession, ends_at: int) -> SessionRecord:
+        """Return what to store for a session that another engine has kept until now.
 
         :param ends_at: when it would end there, in Unix seconds
-        :return: the session as stored
-        :raises SessionNotCreated: it is stored already
-        :raises SessionDataTooLarge: nothing was written
+        :raises TypeError: the serializer cannot take a value; the message names its key
+        :raises SessionDataTooLarge: the data is over ``MAX_DATA_SIZE``
+        """
+        session.ip_lock = self._current_ip_lock()
+        return self._writer.adopted_record(session, ends_at)
+
+    def note_arrival(self, session: UserSession) -> None:
+        """Remember that the browser has the cookie of an adopted session; nothing else changes.
 
         Costs one query.
         """
-        session.ip_lock = self._current_ip_lock()
-        return self._writer.insert_adopted(session, ends_at)
+        assert session.stored is not None
+        data, meta = decode(session.stored.data, self.serializer)
+        meta[ADOPTED_KEY] = int(self.clock())
+        with suppress(SessionNotUpdated):  # has ended; or has changed, the next request notes it
+            self.backend.update(
+                session.identifier,
+                {"ses_data": encode(data, meta, self.serializer)},
+                expected_data=session.stored.data,
+            )
+
+    def lock_to_request(self, session: UserSession) -> None:
+        """Lock a session that was stored outside a request to the address of the current one.
+
+        Costs one query; none if it has its lock, or needs none.
+        """
+        lock = self._current_ip_lock()
+        if session.ip_lock != lock:
+            session.ip_lock = lock
+            with suppress(SessionNotUpdated):  # it has ended meanwhile
+                self.backend.update(session.identifier, {"ses_iplock": lock})
 
     def remove_emptied_session(self, session: UserSession) -> bool:
         """End a stored session whose data has become empty; return whether it is gone.

@@ -21,7 +21,6 @@ from django.utils.translation import gettext_lazy as _
 from ..backends.base import SessionBackend
 from ..backends.database import COLUMNS, DatabaseSessionBackend
 from ..conf import get_login_types
-from ..expiry import last_used
 from ..masking import mask_credentials
 from ..models import AbstractUserSession
 from ..session_data import CorruptSessionData
@@ -143,8 +142,8 @@ class UserSessionAdmin(SessionModelAdmin):
 
     @admin.display(description=_("last update"), ordering="ses_tstamp")
     def updated_at(self, session: AbstractUserSession) -> str:
-        read = self._read(session)
-        return _as_date(last_used(read) if read else session.ses_tstamp)
+        manager, read = self._manager, self._read(session)
+        return _as_date(manager.expiry.last_used(read) if manager and read else session.ses_tstamp)
 
     @admin.display(description=pgettext_lazy("session", "expires"))
     def expires_at(self, session: AbstractUserSession) -> str:

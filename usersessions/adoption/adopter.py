@@ -9,22 +9,23 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 from django.conf import settings
 from django.contrib.auth import SESSION_KEY as AUTH_USER_KEY
 from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest
 
-from ..backends.base import SessionNotCreated
-from ..conf import LoginType, get_adopting_types, get_default_login_type
+from ..conf import LoginType, get_adopting_types, get_default_login_type, get_engine_login_type
 from ..expiry import ADOPTED_KEY
+from ..session_data import LOGIN_KEYS
 from ..session_writer import SessionDataTooLarge
 from ..store import SessionStore
+from ..tokens import is_identifier
 from ..user_ids import UserId, find_user, to_user_id
 from ..user_session import UserSession
 from ..user_session_manager import UserSessionManager
 from .engines import OldSession, get_old_engine
+from .new_session import NewSession, Prepared
 
 logger = logging.getLogger("usersessions.adoption")
 
@@ -40,107 +41,90 @@ _KEY = re.compile(r"[a-z0-9]{8,40}")
 
 def presents_old_cookie(request: HttpRequest) -> bool:
     """Return whether a request has a cookie that ``adopt_old_session()`` should look at."""
-    return bool(get_adopting_types()) and _old_key(request) is not None
+    return get_old_key(request) is not None and bool(get_adopting_types())
+
+
+def get_old_key(request: HttpRequest) -> str | None:
+    """Return the key in the cookie of the engine that the site had, None if there is none."""
+    key = request.COOKIES.get(settings.SESSION_COOKIE_NAME, "")
+    return key if _KEY.fullmatch(key) and not _is_identifier_of_ours(key) else None
+
+
+def _is_identifier_of_ours(key: str) -> bool:
+    owner = get_engine_login_type()
+    has_its_name = owner.cookie_name == settings.SESSION_COOKIE_NAME
+    return has_its_name and owner.cookie_format == "identifier" and is_identifier(key)
 
 
 def adopt_old_session(request: HttpRequest) -> None:
     """Give the request the session that its old cookie names, in every login type that takes it.
 
-    Costs one query for each login type that adopts, once for each browser, and where the command
-    has not moved the session yet, one to read it, one to delete it and one for each new one.
+    Costs two queries, for a user six and a transaction, and one more for each further login type
+    that takes the session; once for each browser: the answer deletes the old cookie.
     """
     request.user_sessions.has_spent_old_cookie = _adopt(request)  # type: ignore[attr-defined]
 
 
 def _adopt(request: HttpRequest) -> bool:
     """Return whether the old cookie is of no use any more."""
-    key = _old_key(request)
-    stores = [
+    key = get_old_key(request)
+    stores: list[SessionStore] = [
         request.user_sessions[login_type.name]  # type: ignore[attr-defined]
         for login_type in get_adopting_types()
-        if _may_adopt(login_type, request)
     ]
-    if key is None or not stores:
+    if key is None or not _is_allowed_host(request, stores):
         return False
-    if _use_adopted(stores, key, request):
+    if _has_session(stores[0]):  # the browser has moved in already
         return True
-    engine = get_old_engine(stores[0].login_type.adopt_from)
+    # Before looking for the new one: it may move between the two.
+    engine = get_old_engine(str(stores[0].login_type.adopt_from))
     old = engine.read(key)
-    if old is None:
-        return True
-    takers = find_takers(old, [store.login_type for store in stores])
-    try:
-        with engine.taking(key) if takers else nullcontext(False) as is_taken:
-            for login_type in takers if is_taken else []:
-                take_over(old, login_type, request)
-    except UNADOPTABLE as exc:
-        logger.error("An old session stays where it is: %s", exc)
-        return False
-    return bool(takers) and (_use_adopted(stores, key, request) or True)
+    if old is not None:
+        try:
+            new = prepare(old)
+        except UNADOPTABLE as exc:
+            logger.error("An old session stays where it is: %s", exc)
+            return False
+        if not new.has_takers:
+            return False
+        engine.exchange(key, new)
+    _use_adopted(request, stores, key)
+    return True
 
 
-def find_takers(old: OldSession, login_types: Sequence[LoginType]) -> list[LoginType]:
-    """Return which login types take an old session: the default one any, the others staff's.
+def prepare(old: OldSession) -> NewSession:
+    """Return what an old session becomes: the default login type takes any, the others staff's.
 
-    Costs one query for a user's session where there are others.
+    :raises UNADOPTABLE: the data cannot be stored in one of them
+
+    Costs one query for the user where other login types than the default one adopt.
     """
-    default = get_default_login_type()
-    user = None
-    if any(login_type != default for login_type in login_types):
-        user = find_user(old.data.get(AUTH_USER_KEY))
-    is_staff = getattr(user, "is_staff", False)
-    return [found for found in login_types if is_staff or found == default]
+    return NewSession([_prepare(old, login_type) for login_type in _find_takers(old)])
 
 
-def take_over(
-    old: OldSession, login_type: LoginType, request: HttpRequest | None = None
-) -> UserSession | None:
-    """Store an old session as one of ours, with its data, its user and its end.
+def _find_takers(old: OldSession) -> list[LoginType]:
+    login_types, default = get_adopting_types(), get_default_login_type()
+    if login_types == [default]:
+        return login_types
+    user = find_user(old.data.get(AUTH_USER_KEY))
+    if getattr(user, "is_staff", False):
+        return login_types
+    return [found for found in login_types if found == default]
 
-    :param request: the one that presents the old cookie; None: a command moves the session
-    :return: the session as stored; None if it was adopted already
 
-    Costs one query.
-    """
+def _prepare(old: OldSession, login_type: LoginType) -> Prepared:
     manager = UserSessionManager(login_type, clock=SessionStore.clock)
     identifier = manager.backend.keys.adopted_identifiers(old.key)[0]
     session = manager.create_anonymous_session().renewed(identifier, user_id=_user_id_in(old))
     session.data.update(old.data)
+    if session.is_anonymous:
+        for key in LOGIN_KEYS & session.data.keys():  # of no user that this site can have
+            del session.data[key]
     session.meta = {"login_at": int(manager.clock()), ADOPTED_KEY: 0}
     if old.user_agent:
         session.meta["user_agent"] = old.user_agent[:200]
-    try:
-        return manager.store_adopted(session, old.ends_at)
-    except SessionNotCreated:
-        return None
-
-
-def _use_adopted(stores: Sequence[SessionStore], key: str, request: HttpRequest) -> bool:
-    """Put the sessions that were adopted for an old key into the request; tell if there are any."""
-    found = False
-    for store in stores:
-        for identifier in store.manager.backend.keys.adopted_identifiers(key):
-            session = store.manager.get_usable_session(identifier, request)
-            if session is not None and not _has_moved_on(session, store.clock()):
-                session.is_new = found = True
-                store.accessed = True
-                store.adopt(session)
-                break
-    return found
-
-
-def _has_moved_on(session: UserSession, now: float) -> bool:
-    """Return whether the browser has used the new cookie for so long that the old one is stolen."""
-    first_used = session.meta.get(ADOPTED_KEY)
-    return first_used is None or 0 < first_used < now - GRACE
-
-
-def _may_adopt(login_type: LoginType, request: HttpRequest) -> bool:
-    try:
-        login_type.cookie_scope(request)
-    except DisallowedHost:  # Django answers 400
-        return False
-    return UserSessionManager(login_type).get_identifier(request) is None
+    session.meta |= manager.describe_browser()
+    return manager.backend, identifier, manager.make_adopted_record(session, old.ends_at)
 
 
 def _user_id_in(old: OldSession) -> UserId | None:
@@ -150,6 +134,48 @@ def _user_id_in(old: OldSession) -> UserId | None:
         return None
 
 
-def _old_key(request: HttpRequest) -> str | None:
-    key = request.COOKIES.get(settings.SESSION_COOKIE_NAME, "")
-    return key if _KEY.fullmatch(key) else None
+def _use_adopted(request: HttpRequest, stores: Sequence[SessionStore], key: str) -> None:
+    """Put the sessions that were adopted for an old key into the request.
+
+    None if that of the first login type is gone, or if the browser has used any of the new cookies
+    for a while: it got them all with one answer.
+    """
+    adopted: list[tuple[SessionStore, UserSession]] = []
+    for store in stores:
+        session = _find_adopted(request, store, key)
+        if session is not None:
+            adopted.append((store, session))
+        elif not adopted:
+            return
+    if any(_has_moved_on(session, store.clock()) for store, session in adopted):
+        return
+    for store, session in adopted:
+        if not _has_session(store):
+            store.manager.lock_to_request(session)
+            session.is_new = True
+            store.adopt(session)
+
+
+def _find_adopted(request: HttpRequest, store: SessionStore, key: str) -> UserSession | None:
+    identifiers = store.manager.backend.keys.adopted_identifiers(key)
+    found = (store.manager.get_usable_session(each, request) for each in identifiers)
+    return next((session for session in found if session is not None), None)
+
+
+def _has_moved_on(session: UserSession, now: float) -> bool:
+    """Return whether the browser has used the new cookie for so long that the old one is stolen."""
+    first_used = session.meta.get(ADOPTED_KEY)
+    return first_used is None or 0 < first_used < now - GRACE
+
+
+def _has_session(store: SessionStore) -> bool:
+    return store.user_session.stored is not None
+
+
+def _is_allowed_host(request: HttpRequest, stores: Sequence[SessionStore]) -> bool:
+    try:
+        for store in stores:
+            store.login_type.cookie_scope(request)
+    except DisallowedHost:  # Django answers 400
+        return False
+    return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
@@ -13,12 +12,13 @@ from typing import Any, NamedTuple
 from django.conf import settings
 from django.core.cache import caches
 from django.core.exceptions import ImproperlyConfigured
-from django.db import router, transaction
+from django.db import connections, router, transaction
 from django.utils import timezone
 
 from ..expiry import as_timestamp
 from ..original_user import BACK_USER_KEY
 from ..session_data import RESERVED_KEY
+from .new_session import NewSession
 
 #: What engines keep in the data for themselves, and what only our own sessions may say.
 FOREIGN_KEYS = frozenset({"_qsessions_ip", "_qsessions_user_agent", RESERVED_KEY, BACK_USER_KEY})
@@ -52,10 +52,10 @@ class OldEngine(ABC):
         """Return an unexpired session that has data, None if there is none. Costs one query."""
 
     @abstractmethod
-    def taking(self, key: str) -> AbstractContextManager[bool]:
-        """Take a session away; tell whether it was there, which it is for one caller only.
+    def exchange(self, key: str, new: NewSession) -> None:
+        """Put what a session becomes in its place, unless another request has done that.
 
-        If the block fails, it is there again. Costs one query.
+        If that fails, the old one stays. Costs one query, and those of storing.
         """
 
 
@@ -74,11 +74,12 @@ class TableEngine(OldEngine):
         row = self._unexpired.filter(pk=key).first()
         return None if row is None else self._session(row)
 
-    @contextmanager
-    def taking(self, key: str) -> Iterator[bool]:
+    def exchange(self, key: str, new: NewSession) -> None:
         with transaction.atomic(using=self.database):
-            deleted, _ = self._rows.filter(pk=key).delete()
-            yield deleted == 1
+            # Others wait here, and then find nothing to delete.
+            _, deleted = self._rows.filter(pk=key).delete()
+            if deleted.get(self.model._meta.label):  # not rows of tables that refer to it
+                new.store()
         self._forget([key])
 
     def move(self, take: Callable[[OldSession], bool], batch_size: int) -> Iterator[Batch]:
@@ -87,11 +88,13 @@ class TableEngine(OldEngine):
         Each batch is a transaction; those that are not taken stay where they are. Costs two
         queries a batch, besides those of ``take``.
         """
+        # An embedded SQLite takes 999 parameters a statement.
+        most = connections[self.database].features.max_query_params or batch_size
         last = ""
         while True:
             with transaction.atomic(using=self.database):
                 later = self._unexpired.filter(pk__gt=last).order_by("pk")
-                rows = list(later.select_for_update()[:batch_size])
+                rows = list(later.select_for_update()[: min(batch_size, most)])
                 if not rows:
                     return
                 last = rows[-1].pk
@@ -131,21 +134,26 @@ class CacheEngine(OldEngine):
     """Sessions in Django's cache alone, which cannot tell when they end."""
 
     def read(self, key: str) -> OldSession | None:
-        store = self.store_class(key)
-        return _old_session(key, store.load(), as_timestamp(store.get_expiry_date()), None)
+        # Not by the engine's load(), which takes a cache that is down for one that is empty.
+        data = self._cache.get(self._name(key))
+        if data is None:
+            return None
+        store = self.store_class()
+        store.update(data)
+        return _old_session(key, data, as_timestamp(store.get_expiry_date()), None)
 
-    @contextmanager
-    def taking(self, key: str) -> Iterator[bool]:
-        store = self.store_class(key)
-        data, cache_key = store.load(), self.store_class.cache_key_prefix + key
-        cache = caches[settings.SESSION_CACHE_ALIAS]
-        was_there = cache.delete(cache_key)
-        try:
-            yield was_there
-        except BaseException:
-            if was_there:
-                cache.add(cache_key, data, store.get_expiry_age())
-            raise
+    def exchange(self, key: str, new: NewSession) -> None:
+        # Whoever stores it is the one to delete it. Whoever finds nothing to delete then came so
+        # late that the session had moved, and ended, before.
+        if new.store() and not self._cache.delete(self._name(key)):
+            new.remove()
+
+    @property
+    def _cache(self) -> Any:
+        return caches[settings.SESSION_CACHE_ALIAS]
+
+    def _name(self, key: str) -> str:
+        return f"{self.store_class.cache_key_prefix}{key}"
 
 
 def _old_session(
@@ -168,7 +176,7 @@ def get_old_engine(path: str) -> OldEngine:
             store_class, "get_model_class", lambda: getattr(module, "Session", None)
         )
         model = get_model()
-    except (ImportError, AttributeError) as exc:
+    except (ImportError, AttributeError, TypeError) as exc:  # TypeError: it starts with a dot
         raise ImproperlyConfigured(f"There is no session engine {path!r}: {exc}.") from exc
     except RuntimeError as exc:  # its model cannot be imported
         raise ImproperlyConfigured(

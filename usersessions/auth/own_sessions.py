@@ -7,7 +7,6 @@ from datetime import datetime, timezone
 
 from django.http import HttpRequest
 
-from ..expiry import last_used
 from ..session_data import CorruptSessionData
 from ..store import SessionStore
 from ..user_session import UserSession
@@ -90,12 +89,13 @@ def _own_ses_ids(store: SessionStore) -> set[str]:
 
 
 def _describe(store: SessionStore, session: UserSession, ses_id: str) -> OwnSession:
+    expiry = store.manager.expiry
     return OwnSession(
         ses_id=ses_id,
         is_current=ses_id in _own_ses_ids(store),
         is_permanent=session.is_permanent,
-        last_updated_at=datetime.fromtimestamp(last_used(session), timezone.utc),
-        expires_at=datetime.fromtimestamp(store.manager.expiry.expires_at(session), timezone.utc),
+        last_updated_at=datetime.fromtimestamp(expiry.last_used(session), timezone.utc),
+        expires_at=datetime.fromtimestamp(expiry.expires_at(session), timezone.utc),
         user_agent=session.meta.get("user_agent", ""),
         ip_lock=session.ip_lock,
     )

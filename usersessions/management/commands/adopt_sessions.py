@@ -9,7 +9,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tqdm import tqdm
 
-from ...adoption.adopter import UNADOPTABLE, find_takers, take_over
+from ...adoption.adopter import UNADOPTABLE, prepare
 from ...adoption.engines import OldSession, TableEngine, get_old_engine
 from ...backends.base import BATCH_SIZE
 from ...conf import get_adopting_types
@@ -31,14 +31,15 @@ class Command(BaseCommand):
             help="How many sessions one transaction moves at the most. Default: %(default)s.",
         )
         parser.add_argument(
-            "--dry-run", action="store_true", help="Only say how many sessions would be moved."
+            "--dry-run", action="store_true", help="Only say how many sessions there are to move."
         )
 
     def handle(self, *, batch_size: int, dry_run: bool, verbosity: int, **options: Any) -> None:
+        arguments.check_batch_size(batch_size)
         engine = _find_engine()
         unexpired, expired = engine.count()
         if dry_run:
-            text = f"{unexpired} sessions would be moved"
+            text = f"Up to {unexpired} sessions would be moved"
         else:
             moved, left = self._move(engine, batch_size, total=unexpired if verbosity else 0)
             text = f"{moved} sessions moved, {left} left where they are"
@@ -55,14 +56,13 @@ class Command(BaseCommand):
         return moved, left
 
     def _take(self, old: OldSession) -> bool:
-        takers = find_takers(old, get_adopting_types())
         try:
-            for login_type in takers:
-                take_over(old, login_type)
+            new = prepare(old)
         except UNADOPTABLE as exc:
             self.stderr.write(f"A session stays where it is: {exc}")
             return False
-        return bool(takers)
+        new.store()
+        return new.has_takers
 
 
 def _find_engine() -> TableEngine:

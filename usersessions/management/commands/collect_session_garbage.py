@@ -64,8 +64,7 @@ class Command(BaseCommand):
             raise CommandError(
                 f"There is no database {database!r}; choose from: {', '.join(connections)}."
             )
-        if batch_size < 1:
-            raise CommandError(f"batch_size must be at least 1, not {batch_size!r}.")
+        arguments.check_batch_size(batch_size)
         for name in dict.fromkeys(login_types or get_login_types()):
             backend = _on_database(SessionManager.get_session_backend(name), database)
             manager = UserSessionManager.create(name, backend=backend)
