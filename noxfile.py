@@ -12,6 +12,7 @@ import re
 import shutil
 import sys
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from textwrap import dedent
@@ -33,10 +34,18 @@ os.environ["PATH"] = os.pathsep.join(
 DISTRIBUTIONS = Path("dist").absolute()
 PROJECT = nox.project.load_toml("pyproject.toml")["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-REQUIREMENTS = [*PROJECT["dependencies"], *EXTRAS["test"]]
+REQUIREMENTS = [*PROJECT["dependencies"], *EXTRAS["redis"], *EXTRAS["test"]]
 SUPPORTED = [name.split(" :: ")[1:] for name in PROJECT["classifiers"]]
 PYTHONS = [name[-1] for name in SUPPORTED if name[0] == "Python" and "." in name[-1]]
 DJANGOS = [name[-1] for name in SUPPORTED if name[0] == "Django" and "." in name[-1]]
+
+#: What starts servers of its own runs once, on the oldest packages, besides in ``.ci/run``.
+TESTS_WITH_SERVERS = [
+    "tests/outages",
+    "tests/test_backends_redis.py",
+    "tests/test_native_async.py",
+    "tests/test_redis_connection.py",
+]
 
 MYPY_INI = """\
 [mypy]
@@ -49,6 +58,10 @@ ignore_errors = True
 
 #: Where Django wants a later Python than we do.
 OLDEST_PYTHON = {"6.0": "3.12", "6.1": "3.12"}
+
+
+#: The pairs that nothing else in ``.ci/run`` has: 5.2 is on its other Pythons there.
+PAIRS_OF_CI = {("3.12", "6.0"), ("3.13", "6.1")}
 
 
 def _number(version: str) -> tuple[int, ...]:
@@ -65,7 +78,12 @@ def _one_python_for(django: str) -> str:
 @nox.parametrize(
     ("python", "django"),
     [
-        nox.param(python, django, id=f"python{python}-django{django}")
+        nox.param(
+            python,
+            django,
+            id=f"python{python}-django{django}",
+            tags=["ci"] if (python, django) in PAIRS_OF_CI else [],
+        )
         for django in DJANGOS
         for python in PYTHONS
         if _number(python) >= _number(OLDEST_PYTHON.get(django, "3.0"))
@@ -73,10 +91,10 @@ def _one_python_for(django: str) -> str:
 )
 def tests(session: nox.Session, django: str) -> None:
     """All tests but those that need a browser, a server or other packages."""
-    _test(session, *REQUIREMENTS, f"django=={django}.*")
+    _test(session, *REQUIREMENTS, f"django=={django}.*", ignored=TESTS_WITH_SERVERS)
 
 
-@nox.session(requires=["distributions"])
+@nox.session(requires=["distributions"], tags=["ci"])
 @nox.parametrize(
     ("python", "django"),
     [nox.param(_one_python_for(django), django, id=f"django{django}") for django in DJANGOS],
@@ -87,7 +105,7 @@ def djangos_own_tests(session: nox.Session, django: str) -> None:
     session.run("python", "-m", "tests.django_suite")
 
 
-@nox.session(python=PYTHONS[0], requires=["distributions"])
+@nox.session(python=PYTHONS[0], requires=["distributions"], tags=["ci"])
 def oldest(session: nox.Session) -> None:
     """The same with the oldest version of everything that pyproject.toml allows."""
     _test(session, *(requirement.replace(">=", "==") for requirement in REQUIREMENTS))
@@ -99,12 +117,15 @@ def _install(session: nox.Session, *requirements: str) -> None:
     session.install(*requirements, *map(str, DISTRIBUTIONS.glob("*.whl")))
 
 
-def _test(session: nox.Session, *requirements: str) -> None:
+def _test(session: nox.Session, *requirements: str, ignored: Sequence[str] = ()) -> None:
     _install(session, *requirements)
-    session.run("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *session.posargs)
+    ignores = [f"--ignore={path}" for path in ignored]
+    session.run(
+        "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *ignores, *session.posargs
+    )
 
 
-@nox.session
+@nox.session(tags=["ci"])
 def distributions(session: nox.Session) -> None:
     """Build the source distribution and the wheel, and look what is in them."""
     session.install("build")
@@ -140,7 +161,7 @@ def _compare(session: nox.Session, where: str, found: set[str], wanted: set[str]
         session.error(f"Wrongly in or not in {where}: {', '.join(sorted(found ^ wanted))}.")
 
 
-@nox.session(requires=["distributions"])
+@nox.session(requires=["distributions"], tags=["ci"])
 def wheel(session: nox.Session) -> None:
     """Make a site of nothing but the wheel and the quick start of README.rst; use and type it."""
     session.install(*map(str, DISTRIBUTIONS.glob("*.whl")))

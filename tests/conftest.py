@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from asgiref.sync import SyncToAsync
+from django.contrib.auth.models import Permission
 from django.core.cache import cache
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -17,6 +18,9 @@ from usersessions.test import Client
 
 from .factories import NOW, UserFactory
 from .old_engines import DB, OldSite
+
+if TYPE_CHECKING:
+    from .redis_servers import RedisCluster, RedisServer
 
 pytest.register_assert_rewrite("tests.contract")
 
@@ -67,6 +71,25 @@ def superuser(db: None) -> Any:
     return UserFactory(username="admin", is_staff=True, is_superuser=True)
 
 
+@pytest.fixture
+def admin(client: Client, superuser: Any) -> Client:
+    """The browser of the superuser, logged in to the backend."""
+    client.force_login(superuser, login_type="BE")
+    return client
+
+
+@pytest.fixture
+def staff(client: Client, editor: Any) -> Callable[..., Client]:
+    """Log in an editor who has these permissions."""
+
+    def staff(*permissions: str) -> Client:
+        editor.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+        client.force_login(editor, login_type="BE")
+        return client
+
+    return staff
+
+
 class SessionQueries(CaptureQueriesContext):
     """The statements on session tables inside a ``with`` block."""
 
@@ -114,3 +137,21 @@ def products(db: None) -> None:
     Product.objects.get_or_create(
         slug="desk-lamp", defaults={"name": "Desk lamp", "price": "59.00", "drawing": "lamp"}
     )
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    from .redis_servers import RedisServer  # its package may be missing
+
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    from .redis_servers import RedisCluster
+
+    cluster = RedisCluster(tmp_path_factory.mktemp("cluster"))
+    yield cluster
+    cluster.close()

@@ -43,9 +43,8 @@ def a_record(**fields: Any) -> SessionRecord:
 
 
 @contextmanager
-def second_database(path: Path) -> Iterator[str]:
+def second_database(path: Path, alias: str = "second") -> Iterator[str]:
     """Give the site another database, in a file and with the session tables; yield its alias."""
-    alias = "second"
     database = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(path)}
     connections.settings[alias] = connections.configure_settings(
         {"default": database, alias: database}
@@ -67,7 +66,7 @@ class BackendContract:
     """What the public methods of a storage promise.
 
     A storage's test class inherits all of it and brings one fixture, ``backend``: the storage,
-    empty, for any login type.
+    empty, for any login type. Most inherit ``CollectionContract`` as well.
     """
 
     #: Whether the storage can remember ``ses_permanent``.
@@ -391,88 +390,115 @@ class BackendContract:
         assert str(caught.value) == f"user_id must be the primary key of a user, not {user_id}."
         assert_stored(backend, {IDENTIFIER: a_record(ses_userid=user_id)})
 
-    # Garbage collection: 100 s for users, 40 s for visitors unless told
+    def test_get_all_goes_on_while_sessions_are_removed_and_stored(
+        self, backend: SessionBackend
+    ) -> None:
+        fill(backend, users=5, visitors=0)
+        hashes = []
+        for number, record in enumerate(backend.get_all()):
+            hashes.append(record["ses_id"])
+            if number == 1:
+                backend.remove_by_ses_id(hashes)
+                backend.set(IDENTIFIER, a_record())
+        assert {backend.hash(f"{number:032x}") for number in range(5)} <= set(hashes)
+
+    # All sessions, or all but some
 
     @pytest.mark.parametrize(
-        ("user_id", "age", "limits", "goes"),
+        ("options", "stays"),
         [
-            pytest.param(ALICE, 100, (100, 40), False, id="user-at-the-limit"),
-            pytest.param(ALICE, 101, (100, 40), True, id="user-past-the-limit"),
-            pytest.param(0, 40, (100, 40), False, id="visitor-at-the-limit"),
-            pytest.param(0, 41, (100, 40), True, id="visitor-past-the-limit"),
-            pytest.param(-1, 41, (100, 40), True, id="negative-id-is-a-visitor"),
-            pytest.param(-1, 40, (100, 40), False, id="negative-id-at-the-visitors-limit"),
-            pytest.param(ALICE, 41, (100, 40), False, id="user-past-the-visitors-limit"),
-            pytest.param(0, 101, (100, 400), False, id="visitors-may-live-longer"),
-            pytest.param(0, 100, (100, 0), False, id="zero-means-as-users-at-the-limit"),
-            pytest.param(0, 101, (100, 0), True, id="zero-means-as-users-past-the-limit"),
-            pytest.param(ALICE, -5, (100, 40), False, id="clock-was-set-back"),
+            pytest.param({}, [], id="all"),
+            pytest.param({"anonymous": True}, [ALICE, BOB], id="anonymous"),
+            pytest.param({"anonymous": False}, [-1, 0], id="users"),
+            pytest.param({"except_users": [ALICE]}, [ALICE], id="all-but-one-users"),
+            pytest.param({"except_users": [ALICE, BOB]}, [ALICE, BOB], id="all-but-two-users"),
+            pytest.param(
+                {"anonymous": False, "except_users": [BOB]}, [-1, 0, BOB], id="users-but-one"
+            ),
+            pytest.param({"except_users": [9]}, [], id="all-but-somebody-without-sessions"),
         ],
     )
-    def test_collection_takes_expired_sessions_only(
-        self,
-        backend: SessionBackend,
-        user_id: int,
-        age: int,
-        limits: tuple[int, int],
-        goes: bool,
+    def test_all_sessions_go_but_those_that_are_to_stay(
+        self, backend: SessionBackend, options: dict[str, Any], stays: list[int]
     ) -> None:
-        backend.set(IDENTIFIER, a_record(ses_userid=user_id, ses_tstamp=NOW - age))
-        assert backend.count_garbage(*limits, now=NOW) == int(goes)
-        assert backend.collect_garbage(*limits, now=NOW) == int(goes)
-        assert len(list(backend.get_all())) == int(not goes)
+        people = {f"{user_id + 1:032x}": user_id for user_id in (-1, 0, ALICE, BOB)}
+        for identifier, user_id in people.items():
+            backend.set(identifier, a_record(ses_userid=user_id))
+        goes = len(people) - len(stays)
+        assert backend.count_all(**options) == goes
+        assert sum(backend.iter_remove_all(**options)) == goes
+        for identifier, user_id in people.items():
+            if user_id not in stays:
+                with pytest.raises(SessionNotFound):
+                    backend.get(identifier)
+        assert sorted(record["ses_userid"] for record in backend.get_all()) == stays
 
-    def test_collection_goes_by_the_systems_clock_unless_told(
-        self, backend: SessionBackend
-    ) -> None:
-        """Year 2100 is still to come when this runs, 1970 is over."""
-        backend.set(IDENTIFIER, a_record(ses_userid=ALICE, ses_tstamp=0))
-        backend.set(NEW_IDENTIFIER, a_record(ses_userid=ALICE, ses_tstamp=4_102_444_800))
-        assert backend.count_garbage(100) == 1
-        assert backend.collect_garbage(100) == 1
-        assert [record["ses_id"] for record in backend.get_all()] == [backend.hash(NEW_IDENTIFIER)]
-
-    def test_lifetime_longer_than_unix_time_leaves_everything(
-        self, backend: SessionBackend
-    ) -> None:
-        backend.set(IDENTIFIER, a_record(ses_tstamp=0))
-        assert backend.count_garbage(NOW + 1, now=NOW) == 0
-        assert backend.collect_garbage(NOW + 1, now=NOW) == 0
-
-    def test_collection_of_nothing_takes_nothing(self, backend: SessionBackend) -> None:
-        assert backend.collect_garbage(100, 40, now=NOW) == 0
-
-    def test_counting_garbage_leaves_it(self, backend: SessionBackend) -> None:
-        fill(backend, users=2, visitors=3)
-        assert backend.count_garbage(100, 40, now=NOW) == 5
+    def test_all_sessions_go_in_batches(self, backend: SessionBackend) -> None:
+        fill(backend, users=3, visitors=2)
+        batches = backend.iter_remove_all(batch_size=2)
         assert len(list(backend.get_all())) == 5
-
-    @pytest.mark.parametrize(
-        ("users", "visitors", "batches"),
-        [
-            pytest.param(5, 0, [2, 2, 1], id="users"),
-            pytest.param(0, 4, [2, 2], id="visitors"),
-            pytest.param(3, 3, [2, 1, 2, 1], id="both"),
-        ],
-    )
-    def test_collection_comes_in_batches(
-        self, backend: SessionBackend, users: int, visitors: int, batches: list[int]
-    ) -> None:
-        fill(backend, users=users, visitors=visitors)
-        assert list(backend.iter_garbage(100, 40, now=NOW, batch_size=2)) == batches
+        assert next(batches) == 2
+        assert len(list(backend.get_all())) == 3
+        assert list(batches) == [2, 1]
         assert list(backend.get_all()) == []
 
-    def test_nothing_goes_before_a_batch_is_asked_for(self, backend: SessionBackend) -> None:
-        fill(backend, users=3, visitors=0)
-        batches = backend.iter_garbage(100, 40, now=NOW, batch_size=2)
-        assert len(list(backend.get_all())) == 3
-        assert next(batches) == 2
-        assert len(list(backend.get_all())) == 1
+    def test_batches_skip_what_is_to_stay(self, backend: SessionBackend) -> None:
+        fill(backend, users=6, visitors=5)
+        assert list(backend.iter_remove_all(anonymous=True, batch_size=2)) == [2, 2, 1]
+        assert [record["ses_userid"] for record in backend.get_all()] == [ALICE] * 6
 
-    def test_collection_stops_after_so_many_batches(self, backend: SessionBackend) -> None:
-        fill(backend, users=3, visitors=3)
-        assert backend.collect_garbage(100, 40, now=NOW, batch_size=2, max_batches=2) == 3
-        assert len(list(backend.get_all())) == 3
+    def test_what_is_stored_while_sessions_go_keeps_none_of_the_others(
+        self, backend: SessionBackend
+    ) -> None:
+        fill(backend, users=4, visitors=0)
+        batches = backend.iter_remove_all(batch_size=1)
+        assert next(batches) == 1
+        backend.set(IDENTIFIER, a_record())
+        backend.set(NEW_IDENTIFIER, a_record())
+        assert sum(batches) >= 3
+        left = {record["ses_id"] for record in backend.get_all()}
+        assert left <= {backend.hash(IDENTIFIER), backend.hash(NEW_IDENTIFIER)}
+
+    def test_session_that_a_login_has_renewed_meanwhile_is_not_anonymous_any_more(
+        self, backend: SessionBackend
+    ) -> None:
+        backend.set(IDENTIFIER, a_record())
+        backend.set(NEW_IDENTIFIER, a_record())
+        batches = backend.iter_remove_all(anonymous=True, batch_size=1)
+        next(batches)
+        [left] = backend.get_all()
+        is_first = left["ses_id"] == backend.hash(IDENTIFIER)
+        backend.renew(
+            IDENTIFIER if is_first else NEW_IDENTIFIER,
+            THIRD_IDENTIFIER,
+            a_record(ses_userid=ALICE),
+        )
+        assert sum(batches) == 0
+        assert_stored(backend, {THIRD_IDENTIFIER: a_record(ses_userid=ALICE)})
+
+    @pytest.mark.parametrize("user_id", [0, -1])
+    def test_sessions_of_nobody_cannot_be_excepted(
+        self, backend: SessionBackend, user_id: int
+    ) -> None:
+        backend.set(IDENTIFIER, a_record())
+        for refuses in (backend.iter_remove_all, backend.count_all):
+            with pytest.raises(ValueError, match="user_id") as caught:
+                refuses(except_users=[ALICE, user_id])
+            assert str(caught.value) == f"user_id must be the primary key of a user, not {user_id}."
+        assert_stored(backend, {IDENTIFIER: a_record()})
+
+    def test_session_that_ended_with_all_others_is_not_revived(
+        self, backend: SessionBackend
+    ) -> None:
+        """A request that was on its way when all sessions ended must not bring its own back."""
+        backend.set(IDENTIFIER, a_record(ses_userid=ALICE))
+        assert sum(backend.iter_remove_all()) == 1
+        with pytest.raises(SessionNotUpdated):
+            backend.update(IDENTIFIER, {"ses_data": b"new"})
+        with pytest.raises(SessionNotUpdated):
+            backend.renew(IDENTIFIER, NEW_IDENTIFIER, a_record(ses_userid=ALICE))
+        assert backend.touch(IDENTIFIER, NOW + 62, seen=NOW) is False
+        assert_stored(backend, {})
 
     # Transactions
 
@@ -617,6 +643,94 @@ class BackendContract:
 
     def test_its_configuration_is_valid(self, backend: SessionBackend) -> None:
         backend.validate_configuration()
+
+
+class CollectionContract:
+    """What collection promises where the storage does not drop expired sessions itself.
+
+    100 s for users, 40 s for visitors unless told. Brings no fixture of its own, as the above.
+    """
+
+    @pytest.mark.parametrize(
+        ("user_id", "age", "limits", "goes"),
+        [
+            pytest.param(ALICE, 100, (100, 40), False, id="user-at-the-limit"),
+            pytest.param(ALICE, 101, (100, 40), True, id="user-past-the-limit"),
+            pytest.param(0, 40, (100, 40), False, id="visitor-at-the-limit"),
+            pytest.param(0, 41, (100, 40), True, id="visitor-past-the-limit"),
+            pytest.param(-1, 41, (100, 40), True, id="negative-id-is-a-visitor"),
+            pytest.param(-1, 40, (100, 40), False, id="negative-id-at-the-visitors-limit"),
+            pytest.param(ALICE, 41, (100, 40), False, id="user-past-the-visitors-limit"),
+            pytest.param(0, 101, (100, 400), False, id="visitors-may-live-longer"),
+            pytest.param(0, 100, (100, 0), False, id="zero-means-as-users-at-the-limit"),
+            pytest.param(0, 101, (100, 0), True, id="zero-means-as-users-past-the-limit"),
+            pytest.param(ALICE, -5, (100, 40), False, id="clock-was-set-back"),
+        ],
+    )
+    def test_collection_takes_expired_sessions_only(
+        self,
+        backend: SessionBackend,
+        user_id: int,
+        age: int,
+        limits: tuple[int, int],
+        goes: bool,
+    ) -> None:
+        backend.set(IDENTIFIER, a_record(ses_userid=user_id, ses_tstamp=NOW - age))
+        assert backend.count_garbage(*limits, now=NOW) == int(goes)
+        assert backend.collect_garbage(*limits, now=NOW) == int(goes)
+        assert len(list(backend.get_all())) == int(not goes)
+
+    def test_collection_goes_by_the_systems_clock_unless_told(
+        self, backend: SessionBackend
+    ) -> None:
+        """Year 2100 is still to come when this runs, 1970 is over."""
+        backend.set(IDENTIFIER, a_record(ses_userid=ALICE, ses_tstamp=0))
+        backend.set(NEW_IDENTIFIER, a_record(ses_userid=ALICE, ses_tstamp=4_102_444_800))
+        assert backend.count_garbage(100) == 1
+        assert backend.collect_garbage(100) == 1
+        assert [record["ses_id"] for record in backend.get_all()] == [backend.hash(NEW_IDENTIFIER)]
+
+    def test_lifetime_longer_than_unix_time_leaves_everything(
+        self, backend: SessionBackend
+    ) -> None:
+        backend.set(IDENTIFIER, a_record(ses_tstamp=0))
+        assert backend.count_garbage(NOW + 1, now=NOW) == 0
+        assert backend.collect_garbage(NOW + 1, now=NOW) == 0
+
+    def test_collection_of_nothing_takes_nothing(self, backend: SessionBackend) -> None:
+        assert backend.collect_garbage(100, 40, now=NOW) == 0
+
+    def test_counting_garbage_leaves_it(self, backend: SessionBackend) -> None:
+        fill(backend, users=2, visitors=3)
+        assert backend.count_garbage(100, 40, now=NOW) == 5
+        assert len(list(backend.get_all())) == 5
+
+    @pytest.mark.parametrize(
+        ("users", "visitors", "batches"),
+        [
+            pytest.param(5, 0, [2, 2, 1], id="users"),
+            pytest.param(0, 4, [2, 2], id="visitors"),
+            pytest.param(3, 3, [2, 1, 2, 1], id="both"),
+        ],
+    )
+    def test_collection_comes_in_batches(
+        self, backend: SessionBackend, users: int, visitors: int, batches: list[int]
+    ) -> None:
+        fill(backend, users=users, visitors=visitors)
+        assert list(backend.iter_garbage(100, 40, now=NOW, batch_size=2)) == batches
+        assert list(backend.get_all()) == []
+
+    def test_nothing_goes_before_a_batch_is_asked_for(self, backend: SessionBackend) -> None:
+        fill(backend, users=3, visitors=0)
+        batches = backend.iter_garbage(100, 40, now=NOW, batch_size=2)
+        assert len(list(backend.get_all())) == 3
+        assert next(batches) == 2
+        assert len(list(backend.get_all())) == 1
+
+    def test_collection_stops_after_so_many_batches(self, backend: SessionBackend) -> None:
+        fill(backend, users=3, visitors=3)
+        assert backend.collect_garbage(100, 40, now=NOW, batch_size=2, max_batches=2) == 3
+        assert len(list(backend.get_all())) == 3
 
 
 def fill(backend: SessionBackend, *, users: int, visitors: int) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
@@ -32,25 +32,6 @@ FAR_FUTURE = 4_102_444_800
 @pytest.fixture(autouse=True)
 def _default_settings(settings: Any) -> None:
     settings.USERSESSIONS = {}
-
-
-@pytest.fixture
-def admin(client: Client, superuser: Any) -> Client:
-    """The browser of the superuser, logged in to the backend."""
-    client.force_login(superuser, login_type="BE")
-    return client
-
-
-@pytest.fixture
-def staff(client: Client, editor: Any) -> Callable[..., Client]:
-    """Log in an editor who has these permissions."""
-
-    def staff(*permissions: str) -> Client:
-        editor.user_permissions.set(Permission.objects.filter(codename__in=permissions))
-        client.force_login(editor, login_type="BE")
-        return client
-
-    return staff
 
 
 def list_url(model: type = FrontendSession) -> str:
@@ -269,6 +250,127 @@ def test_timeout_of_zero_expires_every_session_of_a_user(
     assert len(rows_of(admin.get(list_url() + f"?state={state}"))) == 1
 
 
+# A million sessions
+
+
+@pytest.fixture
+def listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lists hold 4 sessions, 2 a page, as if these were 10,000 and 100."""
+    monkeypatch.setattr("usersessions.admin.sessions.MAX_LISTED", 4)
+    monkeypatch.setattr("usersessions.admin.sessions.UserSessionAdmin.list_per_page", 2)
+
+
+def title_of(response: Any) -> str:
+    return text_of(re.findall("<h1>(.*?)</h1>", response.content.decode())[-1])
+
+
+@pytest.mark.parametrize(
+    ("number", "title", "pages"),
+    [
+        pytest.param(4, "Select frontend session to view", 2, id="all"),
+        pytest.param(5, "More than 4 sessions: the first 4 of this order are listed", 2, id="more"),
+    ],
+)
+def test_list_says_that_it_does_not_hold_all(
+    admin: Client, listed: None, number: int, title: str, pages: int
+) -> None:
+    FrontendSessionFactory.create_batch(number)
+    response = admin.get(list_url())
+    assert (title_of(response), response.context["cl"].paginator.num_pages) == (title, pages)
+    assert response.context["cl"].result_count == 4
+
+
+def test_pages_of_a_long_list_hold_each_session_once(admin: Client, listed: None) -> None:
+    """Also where all of them were used in the same second."""
+    for letter in "abcde":
+        FrontendSessionFactory(ses_id=letter * 64)
+    pages = [hashes_in(admin.get(list_url() + query)) for query in ("", "?p=2")]
+    assert len(pages[0] | pages[1]) == 4
+    assert admin.get(list_url() + "?p=3").status_code == 302
+
+
+def statements_for(client: Client, url: str) -> list[str]:
+    """Return the statements on the table of frontend sessions that a page costs."""
+    with CaptureQueriesContext(connection) as queries:
+        assert client.get(url).status_code == 200
+    return [query["sql"] for query in queries if "fe_sessions" in query["sql"]]
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["", "?p=2", "?kind=user", "?state=expired", "?kind=permanent&state=active", "?q=alice"],
+)
+@pytest.mark.parametrize("facets", ["", "_facets=True"])
+def test_no_page_counts_the_table(
+    admin: Client, listed: None, alice: Any, query: str, facets: str
+) -> None:
+    FrontendSessionFactory.create_batch(
+        5, ses_userid=alice.pk, ses_tstamp=FAR_FUTURE, ses_permanent=True
+    )
+    FrontendSessionFactory.create_batch(5, ses_userid=alice.pk, ses_tstamp=0)
+    address = list_url() + (query or "?") + (facets and f"&{facets}")
+    for sql in statements_for(admin, address):
+        assert "COUNT(" not in sql or "LIMIT 5)" in sql
+
+
+def test_page_reads_the_data_of_its_own_sessions_alone(admin: Client, listed: None) -> None:
+    FrontendSessionFactory.create_batch(4)
+    reading = [sql for sql in statements_for(admin, list_url() + "?p=2") if "ses_data" in sql]
+    assert len(reading) == 1
+    assert "OFFSET" not in reading[0]
+
+
+@pytest.mark.parametrize(
+    ("query", "columns"),
+    [
+        pytest.param("", ["-ses_tstamp", "-ses_userid", "-ses_permanent", "-ses_id"], id="plain"),
+        pytest.param("?o=4", ["ses_tstamp", "ses_userid", "ses_permanent", "ses_id"], id="time"),
+        pytest.param("?o=4.1", ["ses_tstamp", "ses_userid", "ses_permanent", "ses_id"], id="both"),
+        pytest.param("?o=1", ["ses_id"], id="hash"),
+        pytest.param("?o=-1", ["-ses_id"], id="hash-backwards"),
+        pytest.param(
+            "?o=6", ["-ses_tstamp", "-ses_userid", "-ses_permanent", "-ses_id"], id="no-index"
+        ),
+    ],
+)
+def test_order_is_that_of_an_index(admin: Client, query: str, columns: list[str]) -> None:
+    """To sort a million rows for a page takes seconds, also when the address was typed in."""
+    FrontendSessionFactory.create_batch(2)
+    response = admin.get(list_url() + query)
+    assert list(response.context["cl"].queryset.query.order_by) == columns
+
+
+def test_headings_offer_the_orders_that_an_index_has(admin: Client) -> None:
+    FrontendSessionFactory()
+    found = re.findall(r'"sortable column-(\w+)', admin.get(list_url()).content.decode())
+    assert set(found) == {"short_hash", "updated_at"}
+
+
+def test_order_that_a_site_gives_its_own_list_stays(
+    admin: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("usersessions.admin.sessions.UserSessionAdmin.ordering", ("ses_iplock",))
+    FrontendSessionFactory()
+    response = admin.get(list_url())
+    assert set(response.context["cl"].queryset.query.order_by) == {"ses_iplock", "-pk"}
+
+
+@pytest.mark.parametrize(
+    ("action", "sessions_left"),
+    [("end_selected_sessions", 2), ("end_all_sessions_of_users", 2)],
+)
+def test_action_on_all_pages_is_for_the_sessions_that_are_listed(
+    admin: Client, listed: None, action: str, sessions_left: int
+) -> None:
+    """What the page says it selects, "all 4", is what goes: the latest."""
+    sessions = [
+        FrontendSessionFactory(ses_tstamp=NOW + number, ses_userid=number + 1000)
+        for number in range(6)
+    ]
+    assert run(admin, action, sessions[0], select_across="1") == ["4 sessions were ended."]
+    assert set(FrontendSession.objects.all()) == set(sessions[:sessions_left])
+
+
 # Search
 
 
@@ -279,13 +381,16 @@ def test_timeout_of_zero_expires_every_session_of_a_user(
         ("LIC", {"alice"}),
         ("b", {"bob"}),
         ("nobody", set()),
-        ("", {"alice", "bob", "-"}),
+        ("123456", {"deleted user 123456"}),
+        ("0", set()),
+        ("9" * 30, set()),
+        ("", {"alice", "bob", "-", "deleted user 123456"}),
     ],
 )
-def test_search_by_user_name(
+def test_search_by_user_name_or_id(
     admin: Client, alice: Any, bob: Any, text: str, expected: set[str]
 ) -> None:
-    for user_id in (alice.pk, bob.pk, 0):
+    for user_id in (alice.pk, bob.pk, 0, 123_456):
         FrontendSessionFactory(ses_userid=user_id)
     rows = rows_of(admin.get(list_url(), {"q": text}))
     assert {row["user_name"] for row in rows} == expected
@@ -503,15 +608,13 @@ def test_actions_say_what_they_do(admin: Client) -> None:
     ]
 
 
-# A table that no login type uses, left behind or kept elsewhere
+# A table that no login type uses
 
 
 @pytest.fixture
 def unused(settings: Any) -> Any:
-    """A row of a table whose login type has moved to another storage."""
-    settings.USERSESSIONS = {
-        "FE": {"BACKEND": "tests.test_backends_base.DictBackend", "OPTIONS": {}}
-    }
+    """A row of a table whose login type has moved to another table."""
+    settings.USERSESSIONS = {"FE": {"OPTIONS": {"model": "django_usersessions.BackendSession"}}}
     return FrontendSessionFactory(ses_userid=7, ses_tstamp=0)
 
 
@@ -751,7 +854,7 @@ def test_staff_end_sessions_of_those_login_types_only_that_they_may_end(
 def test_search_that_finds_very_many_users_says_so(
     admin: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("usersessions.admin.sessions.MAX_USERS_FOUND", 2)
+    monkeypatch.setattr("usersessions.admin.user_search.MAX_USERS_FOUND", 2)
     for user in UserFactory.create_batch(3):
         FrontendSessionFactory(ses_userid=user.pk)
     response = admin.get(list_url() + "?q=user")

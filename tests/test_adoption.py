@@ -173,7 +173,7 @@ def statements(client: Client, view: Any) -> list[str]:
                 *(
                     table
                     for table in ("fe_sessions", "be_sessions", "django_session", "auth_user")
-                    if f'"{table}"' in query["sql"]
+                    if f'"{table}"' in query["sql"].replace("`", '"')
                 ),
             ]
         )

@@ -24,6 +24,7 @@ from .contract import (
     NEW_IDENTIFIER,
     THIRD_IDENTIFIER,
     BackendContract,
+    CollectionContract,
     a_record,
 )
 from .factories import NOW
@@ -40,7 +41,8 @@ class DictBackend(SessionBackend):
         """There is nothing to configure."""
 
     def get_all(self) -> Iterator[SessionRecord]:
-        return (record.copy() for record in self.records.values())
+        # Of a copy: others may store and remove sessions meanwhile.
+        return (record.copy() for record in list(self.records.values()))
 
     def get_by_user(self, user_id: int) -> Iterator[SessionRecord]:
         theirs = [record for record in self.get_all() if record["ses_userid"] == user_id]
@@ -106,7 +108,7 @@ class DictBackend(SessionBackend):
         )
 
 
-class TestDictBackend(BackendContract):
+class TestDictBackend(BackendContract, CollectionContract):
     @pytest.fixture
     def backend(self) -> DictBackend:
         return DictBackend("SHOP", {})

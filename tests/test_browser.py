@@ -191,6 +191,30 @@ def test_superuser_sees_the_shop_as_a_customer_and_comes_back(open_browser: Open
     assert FrontendSession.objects.get().ses_userid == 0
 
 
+def test_sessions_of_a_customer_in_another_storage_end_in_the_admin(
+    open_browser: Open, url: str, settings: Any
+) -> None:
+    from selenium.webdriver.support.ui import Select
+
+    settings.USERSESSIONS = {
+        **settings.USERSESSIONS,
+        "FE": {"BACKEND": "tests.test_backends_base.DictBackend", "OPTIONS": {}},
+    }
+    phone, office = open_browser(), open_browser()
+    log_in(phone, url, "alice")
+    enter_admin(office, url)
+    assert "alice" in text_of(office, f"{url}/admin/django_usersessions/frontendsession/")
+    fill(office, q="alice")
+    press(office, "#changelist-search [type=submit]")
+    office.find_element("id", "action-toggle").click()
+    assert "1 of 1 selected" in office.find_element("class name", "action-counter").text
+    Select(office.find_element("name", "action")).select_by_value("end_selected_sessions")
+    press(office, "[name=index]")
+    assert "1 session was ended." in office.find_element("class name", "messagelist").text
+    assert "0 sessions on this page" in office.find_element("class name", "paginator").text
+    assert "logged in as alice" not in text_of(phone, f"{url}/account/")
+
+
 def test_live_login_takes_people_in_without_a_form(
     open_browser: Open, url: str, usersessions_live_login: Any
 ) -> None:

@@ -14,13 +14,16 @@ from django.core import checks
 from django.core.checks import registry
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
-from django.db import models
+from django.db import connection, models
 from django.test.utils import isolate_apps
 
 from usersessions.backends import user_column
 from usersessions.checks import (
+    FOUND_ROWS,
     check_adoption,
+    check_caches,
     check_cookies,
+    check_databases,
     check_deployment,
     check_middleware,
     check_settings,
@@ -35,6 +38,7 @@ from .test_backends_base import DictBackend
 DATABASE = "usersessions.backends.database.DatabaseSessionBackend"
 OURS = "usersessions.middleware.UserSessionMiddleware"
 DJANGOS = "django.contrib.sessions.middleware.SessionMiddleware"
+MULTI_STATEMENTS = 1 << 16  # another flag of MySQL's clients
 LOCALE = "django.middleware.locale.LocaleMiddleware"
 
 
@@ -56,7 +60,15 @@ def warning(number: str, message: str, hint: str) -> checks.Warning:
 
 @pytest.mark.parametrize(
     "check",
-    [check_settings, check_middleware, check_user_model, check_adoption, check_cookies],
+    [
+        check_settings,
+        check_middleware,
+        check_user_model,
+        check_caches,
+        check_databases,
+        check_adoption,
+        check_cookies,
+    ],
 )
 def test_right_settings_pass(check: Any) -> None:
     assert check(None) == []
@@ -64,7 +76,15 @@ def test_right_settings_pass(check: Any) -> None:
 
 @pytest.mark.parametrize(
     "check",
-    [check_settings, check_middleware, check_user_model, check_adoption, check_cookies],
+    [
+        check_settings,
+        check_middleware,
+        check_user_model,
+        check_caches,
+        check_databases,
+        check_adoption,
+        check_cookies,
+    ],
 )
 def test_check_runs_with_every_command(check: Any) -> None:
     assert check in registry.registry.get_checks()
@@ -324,6 +344,11 @@ class Shelf(DictBackend):
         (models.UUIDField, models.TextField(default="")),
         (lambda **key: models.CharField(max_length=9, **key), models.CharField(max_length=9)),
         (lambda **key: models.SlugField(max_length=9, **key), models.CharField(max_length=9)),
+        (
+            lambda **key: models.CharField(max_length=9, db_collation="C", **key),
+            models.CharField(max_length=9, db_collation="C"),
+        ),
+        (models.UUIDField, models.CharField(max_length=36, default="", db_collation="C")),
     ],
 )
 def test_column_that_holds_the_users_keys_passes(
@@ -380,6 +405,18 @@ def test_child_of_a_user_model_with_an_integer_key_passes(monkeypatch: pytest.Mo
             "it holds 8 characters, 9 are needed",
             'CharField(max_length=9, default="")',
         ),
+        (  # equal here and different there: somebody else's sessions would be ended
+            models.CharField(primary_key=True, max_length=9, db_collation="C"),
+            models.CharField(max_length=9, default=""),
+            "it does not compare text by the users' collation, C",
+            'CharField(max_length=9, default="", db_collation="C")',
+        ),
+        (
+            models.CharField(primary_key=True, max_length=9),
+            models.CharField(max_length=9, default="", db_collation="nocase"),
+            "it does not compare text by the users' collation, the default",
+            'CharField(max_length=9, default="")',
+        ),
         (
             models.BigAutoField(primary_key=True),
             models.DateField(null=True),
@@ -416,6 +453,58 @@ def test_user_model_is_not_checked_against_a_storage_that_is_wrong_itself(settin
         "FE": {"OPTIONS": {"model": "no.Model"}},
     }
     assert check_user_model(None) == []
+
+
+# The databases
+
+
+@pytest.mark.skipif("connection.vendor != 'mysql'", reason="is about MySQL and MariaDB")
+class TestFoundRows:
+    def test_connection_as_django_makes_it_passes(self) -> None:
+        assert check_databases(None) == []
+
+    def test_flags_beside_it_pass(self, options: dict[str, Any]) -> None:
+        options["client_flag"] = FOUND_ROWS | MULTI_STATEMENTS
+        assert check_databases(None) == []
+
+    def test_flags_without_it_are_reported_once_for_all_login_types(
+        self, options: dict[str, Any]
+    ) -> None:
+        options["client_flag"] = MULTI_STATEMENTS
+        assert check_databases(None) == [
+            error(
+                "E016",
+                'DATABASES["default"]["OPTIONS"]["client_flag"] lacks CLIENT.FOUND_ROWS: a session '
+                "that a request stores as it was would seem to have ended.",
+                "Add it with |, or drop client_flag: Django sets it by default.",
+            )
+        ]
+
+    def test_database_that_keeps_no_sessions_may_have_any_flags(
+        self, options: dict[str, Any], settings: Any
+    ) -> None:
+        options["client_flag"] = MULTI_STATEMENTS
+        shelf = {"BACKEND": f"{__name__}.Shelf"}
+        settings.USERSESSIONS = {"BE": shelf, "FE": shelf}
+        assert check_databases(None) == []
+
+    @pytest.mark.django_db(transaction=True)
+    def test_without_it_a_session_would_seem_to_have_ended(self, options: dict[str, Any]) -> None:
+        """What the check is for; the day that this fails, the check can go."""
+        options["client_flag"] = 0
+        connection.close()
+        backend = SessionManager.get_session_backend("FE")
+        backend.set("0" * 32, {})
+        try:
+            assert backend.touch("0" * 32, 0, seen=0) is False
+        finally:
+            connection.close()
+
+    @pytest.fixture
+    def options(self) -> Iterator[dict[str, Any]]:
+        options = connection.settings_dict["OPTIONS"]
+        yield options
+        del options["client_flag"]
 
 
 # The engine that the site had
@@ -619,3 +708,47 @@ def test_deployment_with_unsigned_cookies_is_warned(settings: Any) -> None:
 def test_cookies_are_not_judged_by_settings_that_are_wrong(settings: Any, check: Any) -> None:
     settings.USERSESSIONS = {"FE": {"COOKIE_SAMESITE": "None"}, "BE": {"TIMEOUT": -1}}
     assert check(None) == []
+
+
+# Caches
+
+
+def use_cache(settings: Any, path: str, login_types: Any = ("FE",)) -> None:
+    """Have login types keep their sessions in the database with this cache in front."""
+    settings.CACHES = {"default": {"BACKEND": path}, "sessions": {"BACKEND": path}}
+    model = {"BE": "BackendSession", "FE": "FrontendSession"}
+    settings.USERSESSIONS = {
+        name: {
+            "BACKEND": "usersessions.backends.cached_database.CachedDatabaseSessionBackend",
+            "OPTIONS": {"model": f"django_usersessions.{model[name]}", "cache": "sessions"},
+        }
+        for name in login_types
+    }
+
+
+def test_cache_that_each_process_has_for_itself_is_reported(settings: Any) -> None:
+    """Whoever logs out in one process would stay logged in in the others."""
+    use_cache(settings, "django.core.cache.backends.locmem.LocMemCache", ["BE", "FE"])
+    assert check_caches(None) == [
+        warning(
+            "W003",
+            f"USERSESSIONS[\"{name}\"] keeps its sessions in the cache 'sessions', which each "
+            "process has for itself (LocMemCache).",
+            'Name a cache that all processes share, Redis or Memcached, in OPTIONS["cache"]: the '
+            "others do not see what one writes or ends for 60 seconds.",
+        )
+        for name in ("BE", "FE")
+    ]
+
+
+@pytest.mark.parametrize("path", ["dummy.DummyCache", "db.DatabaseCache"])
+def test_cache_that_all_processes_share_passes(settings: Any, path: str) -> None:
+    use_cache(settings, f"django.core.cache.backends.{path}")
+    assert check_caches(None) == []
+
+
+def test_cache_of_a_storage_that_is_wrong_itself_is_not_checked(settings: Any) -> None:
+    use_cache(settings, "django.core.cache.backends.locmem.LocMemCache")
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    assert check_caches(None) == []
+    assert [found.id for found in check_settings(None)] == ["usersessions.E007"]

@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection, connections
 
 from usersessions import SessionManager
+from usersessions.management.commands.collect_session_garbage import Command
 from usersessions.models import BackendSession, FrontendSession
 
 from .contract import second_database
@@ -207,6 +209,112 @@ def test_batch_size_of_a_call_from_code_is_checked_too() -> None:
         call_command("collect_session_garbage", batch_size=0)
 
 
+# --max-seconds and --pause
+
+
+@pytest.fixture
+def time_passes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+    """Each batch takes ten seconds; yield the pauses that the command makes."""
+    pauses: list[float] = []
+    deletes: list[str] = []
+
+    def note(execute: Any, sql: str, *rest: Any) -> Any:
+        deletes.extend(["DELETE"] * sql.startswith("DELETE"))
+        return execute(sql, *rest)
+
+    monkeypatch.setattr(Command, "clock", lambda _: 10.0 * len(deletes) + sum(pauses))
+    monkeypatch.setattr(Command, "sleep", lambda _, seconds: pauses.append(seconds))
+    with connection.execute_wrapper(note):
+        yield pauses
+
+
+@pytest.mark.parametrize(
+    ("arguments", "output", "remaining"),
+    [
+        pytest.param(
+            ["--max-seconds=1"],
+            "BE: 2 expired sessions deleted.\n"
+            "Stopped for --max-seconds 1; what is left goes next time.\n",
+            (6, 2),
+            id="one-batch",
+        ),
+        pytest.param(
+            ["--max-seconds", "30"],
+            "BE: 3 expired sessions deleted.\nFE: 2 expired sessions deleted.\n"
+            "Stopped for --max-seconds 30; what is left goes next time.\n",
+            (4, 1),
+            id="in-the-middle",
+        ),
+        pytest.param(
+            ["--max-seconds=50.5"],
+            "BE: 3 expired sessions deleted.\nFE: 5 expired sessions deleted.\n",
+            (1, 1),
+            id="long-enough",
+        ),
+        pytest.param(
+            ["--max-seconds=30", "--pause=6"],
+            "BE: 3 expired sessions deleted.\n"
+            "Stopped for --max-seconds 30; what is left goes next time.\n",
+            (6, 1),
+            id="pauses-count",
+        ),
+    ],
+)
+def test_command_stops_after_the_batch_during_which_the_time_is_over(
+    time_passes: list[float], arguments: list[str], output: str, remaining: tuple[int, int]
+) -> None:
+    fill(frontend=5, backend=3)
+    assert collect("--batch-size=2", *arguments) == output
+    assert left() == remaining
+
+
+def test_command_that_was_stopped_goes_on_next_time(time_passes: list[float]) -> None:
+    fill(frontend=5, backend=3)
+    for _ in range(5):
+        collect("--batch-size=2", "--max-seconds=1")
+    assert left() == (1, 1)
+
+
+def test_stopping_is_silent_with_verbosity_zero(time_passes: list[float]) -> None:
+    fill(frontend=5)
+    assert collect("--batch-size=2", "--max-seconds=1", verbosity=0) == ""
+    assert left() == (4, 1)
+
+
+def test_pause_is_made_after_each_batch(time_passes: list[float]) -> None:
+    fill(frontend=5)
+    collect("--batch-size=2", "--pause", "0.25")
+    assert time_passes == [0.25] * 3
+    assert left() == (1, 1)
+
+
+def test_no_pause_is_made_unless_told(time_passes: list[float]) -> None:
+    fill(frontend=5)
+    collect("--batch-size=2")
+    assert time_passes == []
+
+
+def test_no_pause_is_made_that_would_end_too_late(time_passes: list[float]) -> None:
+    fill(frontend=5)
+    collect("--batch-size=2", "--max-seconds=60", "--pause=50")
+    assert time_passes == []
+    assert left() == (4, 1)
+
+
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "5"])
+def test_end_that_is_none_is_refused_from_code_too(value: Any) -> None:
+    with pytest.raises(CommandError) as caught:
+        call_command("collect_session_garbage", max_seconds=value)
+    assert str(caught.value) == (f"max_seconds must be a number of seconds above 0, not {value!r}.")
+
+
+@pytest.mark.parametrize("value", [-0.5, float("nan"), float("inf"), None])
+def test_pause_that_is_none_is_refused_from_code_too(value: Any) -> None:
+    with pytest.raises(CommandError) as caught:
+        call_command("collect_session_garbage", pause=value)
+    assert str(caught.value) == f"pause must be a number of seconds, 0 or more, not {value!r}."
+
+
 # Wrong input
 
 
@@ -242,6 +350,26 @@ def test_batch_size_of_a_call_from_code_is_checked_too() -> None:
             ["--batch-size", "many"],
             "Error: argument --batch-size: must be a whole number of at least 1, not 'many'",
             id="batch-is-no-number",
+        ),
+        pytest.param(
+            ["--max-seconds", "soon"],
+            "Error: argument --max-seconds: must be a number of seconds, not 'soon'",
+            id="end-is-no-number",
+        ),
+        pytest.param(
+            ["--max-seconds", "0"],
+            "max_seconds must be a number of seconds above 0, not 0.0.",
+            id="end-at-once",
+        ),
+        pytest.param(
+            ["--pause", "long"],
+            "Error: argument --pause: must be a number of seconds, not 'long'",
+            id="pause-is-no-number",
+        ),
+        pytest.param(
+            ["--pause=-1"],
+            "pause must be a number of seconds, 0 or more, not -1.0.",
+            id="negative-pause",
         ),
     ],
 )

@@ -218,12 +218,6 @@ def test_reset_with_login_gives_one_session_under_a_new_identifier(
 # In the admin
 
 
-@pytest.fixture
-def admin(client: Client, superuser: Any) -> Client:
-    client.force_login(superuser, login_type="BE")
-    return client
-
-
 def change_password_of(admin: Client, user: Any, **fields: str) -> Any:
     return admin.post(f"/admin/auth/user/{user.pk}/password/", fields)
 

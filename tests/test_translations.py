@@ -94,7 +94,7 @@ WORDS_OF_THE_LIST = {
     "de": [
         "Benutzersitzungen",
         "Frontend-Sitzungen",
-        "Suche nach Benutzernamen.",
+        "Suche nach Name oder ID eines Benutzers.",
         "Nach Status",
         "Abgelaufen",
         "Ausgewählte Sitzungen beenden",

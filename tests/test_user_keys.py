@@ -15,6 +15,7 @@ from django.test import Client as DjangoClient
 from django.urls import reverse
 
 from usersessions import auth
+from usersessions.models import FrontendSession
 from usersessions.session_manager import SessionManager
 from usersessions.test import Client
 from usersessions.user_session import UserSession
@@ -207,6 +208,39 @@ def test_kept_session_of_a_user_survives(client: Client, other_client: Client, a
     assert owners() == [alice.pk]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "left"),
+    [
+        pytest.param(["--user=alice"], [None, "bob"], id="user"),
+        pytest.param(["--user-id={alice}"], [None, "bob"], id="key"),
+        pytest.param(["--anonymous"], ["alice", "bob"], id="anonymous"),
+        pytest.param(["--all"], [], id="all"),
+        pytest.param(["--all", "--except-user=bob"], ["bob"], id="all-but-one"),
+    ],
+)
+def test_command_ends_sessions(
+    client: Client, alice: Any, bob: Any, arguments: list[str], left: list[str | None]
+) -> None:
+    visit(client, put(basket=[1]))
+    for user in (alice, bob):
+        Client().force_login(user)
+    arguments = [argument.format(alice=alice.pk) for argument in arguments]
+    call_command("end_sessions", *arguments, "--no-input", verbosity=0)
+    keys = {None: None, "alice": alice.pk, "bob": bob.pk}
+    assert set(owners()) == {keys[name] for name in left}
+    assert len(owners()) == len(left)
+
+
+def test_command_ends_the_switched_session_of_a_user(
+    client: Client, superuser: Any, alice: Any
+) -> None:
+    """Attack: outlive the end of one's sessions as somebody else."""
+    visit(client, log_in(superuser))
+    visit(client, lambda request: auth.switch_user(request, alice))
+    call_command("end_sessions", user_id=[superuser.pk], verbosity=0)
+    assert owners() == []
+
+
 @pytest.mark.parametrize("nobody", [0, "", None, -1])
 def test_nobodys_sessions_cannot_be_ended_as_a_users(nobody: Any, client: Client) -> None:
     visit(client, put(basket=[1]))
@@ -317,6 +351,22 @@ def test_admin_lists_finds_and_filters_sessions(
     listed = admin.get(url, query).context["cl"].result_list
     names = [session.user.get_username() if session.user else "-" for session in listed]
     assert sorted(names) == sorted(shown)
+
+
+@pytest.mark.urls("testproject.urls")
+@pytest.mark.parametrize("is_in_table", [True, False], ids=["table", "elsewhere"])
+def test_admin_finds_sessions_by_the_key_of_a_user(
+    admin: DjangoClient, alice: Any, bob: Any, settings: Any, is_in_table: bool
+) -> None:
+    if not is_in_table:
+        elsewhere = {"BACKEND": "tests.test_backends_base.DictBackend", "OPTIONS": {}}
+        settings.USERSESSIONS = {**settings.USERSESSIONS, "FE": elsewhere}
+    for user in (alice, bob):
+        Client().force_login(user, login_type="FE")
+    model = type(rows()[0]) if is_in_table else FrontendSession
+    url = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+    listed = admin.get(url, {"q": str(alice.pk)}).context["cl"].result_list
+    assert [session.user for session in listed] == [alice]
 
 
 @pytest.mark.urls("testproject.urls")

@@ -16,6 +16,7 @@ from django.http import HttpRequest, HttpResponse
 from typing_extensions import assert_type
 
 from usersessions import (  # type: ignore[attr-defined]
+    CachedDatabaseSessionBackend,
     DatabaseSessionBackend,
     IpLocker,
     Misspelt,
@@ -194,6 +195,12 @@ class TenantBackend(DatabaseSessionBackend):
     @property
     def database(self) -> str:
         return "tenant"
+
+
+def use_cache(backend: CachedDatabaseSessionBackend) -> None:
+    assert_type(backend.cache_alias, str)
+    assert_type(backend.cache_timeout, int)
+    assert_type(backend.database, str)
 
 
 class ForgetfulBackend(SessionBackend):

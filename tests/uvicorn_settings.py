@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from urllib.parse import urlsplit
+
+import dj_database_url
 
 SECRET_KEY = "only for tests" * 5
 ALLOWED_HOSTS = ["127.0.0.1"]
@@ -20,17 +21,11 @@ SESSION_APP, SESSION_MIDDLEWARE = (
 INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes", SESSION_APP]
 MIDDLEWARE = [SESSION_MIDDLEWARE, "django.contrib.auth.middleware.AuthenticationMiddleware"]
 
-url = urlsplit(os.environ["USERSESSIONS_TEST_DATABASE"])
 #: Connections at most; without a pool, Django opens one for each request that it is serving.
 POOL_SIZE = 20
 DATABASES = {
     "default": {
-        "ENGINE": "django.db.backends.postgresql",
-        "HOST": url.hostname,
-        "PORT": url.port or 5432,
-        "USER": url.username,
-        "PASSWORD": url.password or "",
-        "NAME": url.path.strip("/"),
+        **dj_database_url.parse(os.environ["USERSESSIONS_TEST_DATABASE"]),
         "OPTIONS": {"pool": {"min_size": 1, "max_size": POOL_SIZE, "timeout": 30}},
     }
 }

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
         SessionNotFound,
         SessionNotUpdated,
     )
+    from .backends.cached_database import CachedDatabaseSessionBackend
     from .backends.database import DatabaseSessionBackend
+    from .backends.redis import RedisSessionBackend
     from .ip_locker import IpLocker
     from .session_manager import SessionManager
     from .session_writer import SessionDataTooLarge
@@ -35,9 +37,11 @@ else:  # out of a type checker's sight, which would take any name for one of our
 #: Where each public name lives; imported when asked for, since Django loads this package before
 #: its settings and models are ready.
 _HOMES = {
+    "CachedDatabaseSessionBackend": "backends.cached_database",
     "CookieScope": "tokens",
     "DatabaseSessionBackend": "backends.database",
     "IpLocker": "ip_locker",
+    "RedisSessionBackend": "backends.redis",
     "SessionBackend": "backends.base",
     "SessionBackendError": "backends.base",
     "SessionChanged": "backends.base",
@@ -52,9 +56,11 @@ _HOMES = {
 }
 
 __all__ = [
+    "CachedDatabaseSessionBackend",
     "CookieScope",
     "DatabaseSessionBackend",
     "IpLocker",
+    "RedisSessionBackend",
     "SessionBackend",
     "SessionBackendError",
     "SessionChanged",

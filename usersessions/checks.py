@@ -6,10 +6,13 @@ from typing import Any
 
 from django.conf import settings
 from django.core import checks
+from django.core.cache.backends.locmem import LocMemCache
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
 from django.utils.module_loading import import_string
 
 from .adoption import get_old_engine
+from .backends.cached_database import CachedDatabaseSessionBackend
 from .backends.database import DatabaseSessionBackend
 from .backends.user_column import fitting_column, user_key_field
 from .conf import LoginType, find_setting_errors, get_login_types
@@ -19,11 +22,16 @@ ENGINE = "usersessions.store"
 MIDDLEWARE = "usersessions.middleware.UserSessionMiddleware"
 DJANGO_MIDDLEWARE = "django.contrib.sessions.middleware.SessionMiddleware"
 
+#: MySQL's ``CLIENT.FOUND_ROWS``.
+FOUND_ROWS = 2
+
 
 def register() -> None:
     checks.register(check_settings)
     checks.register(check_middleware)
     checks.register(check_user_model)
+    checks.register(check_caches)
+    checks.register(check_databases)
     checks.register(check_adoption)
     checks.register(check_cookies, checks.Tags.security)
     checks.register(check_deployment, checks.Tags.security, deploy=True)
@@ -107,13 +115,7 @@ def check_user_model(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessag
     """E013: users whose keys do not fit into the column ``ses_userid`` of a login type's table."""
     key = user_key_field()
     errors: list[checks.CheckMessage] = []
-    for login_type in _sound_login_types():
-        try:
-            backend = SessionManager.get_session_backend(login_type.name)
-        except ImproperlyConfigured:  # E007
-            continue
-        if not isinstance(backend, DatabaseSessionBackend):
-            continue
+    for name, backend in _database_backends().items():
         fault = backend.user_column.find_fault()
         permanent = " and ses_permanent as FrontendSession" if backend.supports_permanent else ""
         if fault is not None:
@@ -124,11 +126,52 @@ def check_user_model(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessag
                     f"hold: it {fault}.",
                     hint="Write a model that inherits AbstractUserSession and has "
                     f"ses_userid = models.{fitting_column()}{permanent}, and name it in "
-                    f'USERSESSIONS["{login_type.name}"]["OPTIONS"]["model"].',
+                    f'USERSESSIONS["{name}"]["OPTIONS"]["model"].',
                     id="usersessions.E013",
                 )
             )
     return errors
+
+
+def check_databases(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
+    """E016: MySQL and MariaDB that do not count the rows which an UPDATE leaves as they are."""
+    aliases = dict.fromkeys(backend.database for backend in _database_backends().values())
+    return [
+        checks.Error(
+            f'DATABASES["{alias}"]["OPTIONS"]["client_flag"] lacks CLIENT.FOUND_ROWS: a session '
+            "that a request stores as it was would seem to have ended.",
+            hint="Add it with |, or drop client_flag: Django sets it by default.",
+            id="usersessions.E016",
+        )
+        for alias in aliases
+        if connections[alias].vendor == "mysql"
+        and not connections[alias].get_connection_params().get("client_flag", FOUND_ROWS)
+        & FOUND_ROWS
+    ]
+
+
+def check_caches(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
+    """W003: sessions in front of which each process has a cache of its own."""
+    warnings: list[checks.CheckMessage] = []
+    for login_type in _sound_login_types():
+        try:
+            backend = SessionManager.get_session_backend(login_type.name)
+        except ImproperlyConfigured:  # E007
+            continue
+        if isinstance(backend, CachedDatabaseSessionBackend) and isinstance(
+            backend.cache, LocMemCache
+        ):
+            warnings.append(
+                checks.Warning(
+                    f'USERSESSIONS["{login_type.name}"] keeps its sessions in the cache '
+                    f"{backend.cache_alias!r}, which each process has for itself (LocMemCache).",
+                    hint="Name a cache that all processes share, Redis or Memcached, in "
+                    'OPTIONS["cache"]: the others do not see what one writes or ends for '
+                    f"{backend.cache_timeout} seconds.",
+                    id="usersessions.W003",
+                )
+            )
+    return warnings
 
 
 def check_adoption(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
@@ -220,3 +263,16 @@ def check_deployment(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessag
 def _sound_login_types() -> list[LoginType]:
     """Return the login types, none while check_settings() reports errors about them."""
     return [] if find_setting_errors() else list(get_login_types().values())
+
+
+def _database_backends() -> dict[str, DatabaseSessionBackend]:
+    """Return the storages that are tables, by login type, but for those that E007 is about."""
+    found = {}
+    for login_type in _sound_login_types():
+        try:
+            backend = SessionManager.get_session_backend(login_type.name)
+        except ImproperlyConfigured:
+            continue
+        if isinstance(backend, DatabaseSessionBackend):
+            found[login_type.name] = backend
+    return found

@@ -23,6 +23,9 @@ EXPIRY_KEY = "_session_expiry"
 #: seconds; 0: not yet.
 ADOPTED_KEY = "adopted"
 
+#: How long sessions are kept for collection where the lifetime is 0, in seconds.
+KEPT_WITHOUT_LIFETIME = 86400
+
 
 @dataclass(frozen=True)
 class ExpiryRules:
@@ -88,6 +91,11 @@ class ExpiryRules:
             return otherwise
         login_at: int = session.meta.get("login_at", session.last_updated)
         return login_at + self.max_lifetime
+
+
+def kept_for(lifetime: int) -> int:
+    """Return for how many seconds a session stays stored that lives this long unused."""
+    return lifetime or KEPT_WITHOUT_LIFETIME
 
 
 def as_timestamp(moment: datetime) -> int:

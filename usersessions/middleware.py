@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from asgiref.sync import sync_to_async
 from django.contrib.sessions.backends.base import UpdateError
 from django.contrib.sessions.middleware import SessionMiddleware
 from django.core.handlers.exception import response_for_exception
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
 from django.utils.deprecation import MiddlewareMixin
@@ -22,9 +23,12 @@ from .conf import get_adopting_types, get_login_type_for, get_login_types
 from .cookies import delete_old_cookie, send_cookie
 from .current_request import serving
 from .error_reports import hide_sessions_in_reports
+from .native_async import in_thread
 from .session_manager import SessionManager
 from .store import SessionStore
 from .user_sessions import UserSessions
+
+Result = TypeVar("Result")
 
 logger = logging.getLogger("usersessions.middleware")
 
@@ -67,7 +71,7 @@ class UserSessionMiddleware(SessionMiddleware):
             response = await cast("Any", self.get_response(request))
             # A store that was saved by the view may have garbage to collect.
             if any(store.was_saved or store.has_work_to_finish for store in _stores(request)):
-                return await sync_to_async(self.process_response)(request, response)
+                return await _run_async(request, self.process_response, request, response)
             return _send_cookies(request, response)
 
     def process_request(self, request: HttpRequest) -> None:
@@ -95,15 +99,25 @@ class UserSessionMiddleware(SessionMiddleware):
                 if _finish(request, response, store):
                     finished.append(store)
             except Exception as exc:  # the other sessions must be finished all the same
+                if failure is not None:
+                    logger.error("Another session of the request failed.", exc_info=failure)
                 failure = exc
         if failure is None:
             return response
         if not any(store.cookie_is_due for store in finished):
             raise failure
         # Their new identifiers are stored: without their cookies people would be logged out.
-        answer = response_for_exception(request, failure)
+        answer = in_thread(_answer_to_failure, request, failure)
         for store in finished:
             _send_cookie(request, answer, store)
+        return answer
+
+
+def _answer_to_failure(request: HttpRequest, failure: Exception) -> HttpResponse:
+    try:
+        raise failure  # Django, and whoever it tells, asks for the exception that is being handled
+    except Exception as exc:
+        answer: HttpResponse = response_for_exception(request, exc)
         return answer
 
 
@@ -114,6 +128,13 @@ def _stores(request: HttpRequest) -> list[SessionStore]:
     if isinstance(session, SessionStore) and session not in stores:
         stores.append(session)
     return stores
+
+
+async def _run_async(request: HttpRequest, function: Callable[..., Result], *args: Any) -> Result:
+    """Run what may use the storages of all of a request's sessions."""
+    backends = [store.manager.backend for store in _stores(request)]
+    blocking = [backend for backend in backends if not backend.is_awaitable]
+    return await (blocking or backends)[0].run_async(function, *args)
 
 
 def _finish(request: HttpRequest, response: HttpResponseBase, store: SessionStore) -> bool:
@@ -129,7 +150,8 @@ def _finish(request: HttpRequest, response: HttpResponseBase, store: SessionStor
         patch_vary_headers(response, ("Cookie",))
         return False
     _send_cookie(request, response, store)
-    if store.was_saved and not store.manager.backend.transaction_depth:
+    backend = store.manager.backend
+    if store.was_saved and not backend.transaction_depth and not backend.drops_expired:
         _collect_some_garbage(store)
     return True
 

@@ -58,5 +58,10 @@ class FrontendSession(AbstractUserSession):
 
     class Meta(AbstractUserSession.Meta):
         db_table = "fe_sessions"
+        indexes = [
+            # The admin's lists find permanent sessions there, too, without reading the rows.
+            models.Index(fields=["ses_tstamp", "ses_userid", "ses_permanent"]),
+            models.Index(fields=["ses_userid"]),
+        ]
         verbose_name = _("frontend session")
         verbose_name_plural = _("frontend sessions")

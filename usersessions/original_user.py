@@ -7,8 +7,10 @@ from typing import Any
 from django.contrib.auth import HASH_SESSION_KEY
 from django.utils.crypto import constant_time_compare
 
-from .user_ids import find_user
-from .user_session import UserSession
+from .native_async import in_thread
+from .session_data import CorruptSessionData, Serializer, decode
+from .user_ids import UserId, find_user, stored_user_id
+from .user_session import SessionRecord, UserSession
 
 #: Where the original user's id is kept, in the session's data, as in TYPO3.
 BACK_USER_KEY = "backuserid"
@@ -31,7 +33,7 @@ def may_go_on(session: UserSession) -> bool:
     """
     if BACK_USER_KEY not in session:
         return True
-    user = find_user(session[BACK_USER_KEY])
+    user = in_thread(find_user, session[BACK_USER_KEY])
     may = (
         user is not None
         and user.is_active
@@ -40,6 +42,22 @@ def may_go_on(session: UserSession) -> bool:
     if may:
         _move_to_current_key(session, user)
     return may
+
+
+def users_behind(record: SessionRecord, serializer: Serializer) -> set[UserId]:
+    """Return whom a stored session can bring back: nobody, unless it is switched.
+
+    These are the original user, and whoever's session was put aside. Who they are is nowhere but
+    in the data; a record whose data does not decode lets nobody in, and has nobody behind it.
+    """
+    if stored_user_id(record["ses_userid"]) is None:
+        return set()
+    try:
+        data, meta = decode(record["ses_data"], serializer)
+    except CorruptSessionData:
+        return set()
+    found = data.get(BACK_USER_KEY), (meta.get("aside") or {}).get("user_id")
+    return {user_id for user_id in map(stored_user_id, found) if user_id is not None}
 
 
 def _move_to_current_key(session: UserSession, user: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,8 @@ from .session_manager import SessionManager
 from .signals import user_switched
 from .store import SessionStore
 from .user_ids import UserId, stored_user_id
+
+logger = logging.getLogger("usersessions.receivers")
 
 ADMIN = "django.contrib.admin"
 
@@ -84,8 +87,8 @@ def end_sessions_on_change(
         transaction.on_commit(partial(_end_sessions, user_id), using=using)
     # Django keeps the new password there for a real change only, not when it upgrades the hash.
     elif _writes(update_fields, "password") and getattr(instance, "_password", None) is not None:
-        kept = _current_session_of(user_id)
-        transaction.on_commit(partial(_end_sessions, user_id, kept), using=using)
+        session = getattr(get_current_request(), "session", None)
+        transaction.on_commit(partial(_end_sessions, user_id, session), using=using)
 
 
 def end_sessions_on_deletion(sender: Any, instance: Any, using: str, **kwargs: Any) -> None:
@@ -96,17 +99,26 @@ def _writes(update_fields: frozenset[str] | None, field: str) -> bool:
     return update_fields is None or field in update_fields
 
 
-def _end_sessions(user_id: UserId | None, kept: SessionStore | None = None) -> None:
+def _end_sessions(user_id: UserId | None, kept: Any = None) -> None:
+    """End a user's sessions of every type, also where the storage of another type fails.
+
+    :param kept: the request's session, which stays if it is the user's
+    """
     if user_id is None:
         return  # the key of some package's placeholder, for whom sessions are anonymous
+    failure: Exception | None = None
     for name in get_login_types():
-        # Asked for only now: the session may have been renewed between the change and its commit.
-        except_ = kept.identifiers if kept is not None and kept.login_type.name == name else []
-        SessionManager.get_session_backend(name).remove_by_user(user_id, except_=except_)
+        try:
+            # Asked for only now: it may have been renewed between the change and its commit.
+            except_ = _identifiers_of(kept, user_id, name)
+            SessionManager.get_session_backend(name).remove_by_user(user_id, except_=except_)
+        except Exception as exc:
+            logger.error("The %s sessions of user %s were not ended.", name, user_id)
+            failure = failure or exc
+    if failure is not None:
+        raise failure
 
 
-def _current_session_of(user_id: UserId | None) -> SessionStore | None:
-    session = getattr(get_current_request(), "session", None)
-    if isinstance(session, SessionStore) and session.user_session.user_id == user_id:
-        return session
-    return None
+def _identifiers_of(session: Any, user_id: UserId, login_type: str) -> list[str]:
+    is_of_type = isinstance(session, SessionStore) and session.login_type.name == login_type
+    return session.identifiers if is_of_type and session.user_session.user_id == user_id else []

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth import SESSION_KEY as AUTH_USER_KEY
 from django.contrib.sessions.backends.base import CreateError, UpdateError
@@ -19,6 +21,8 @@ from .tokens import new_identifier
 from .user_ids import UserId, to_user_id
 from .user_session import UserSession
 from .user_session_manager import UserSessionManager
+
+logger = logging.getLogger("usersessions.store")
 
 
 class SessionStore(LazySession):
@@ -142,6 +146,15 @@ class SessionStore(LazySession):
         self._is_claimed = True
         self.modified = True
 
+    async def acreate(self) -> None:
+        await self._run_async(self.create)
+
+    async def asave(self, must_create: bool = False) -> None:
+        await self._run_async(self.save, must_create)
+
+    async def adelete(self, session_key: str | None = None) -> None:
+        await self._run_async(self.delete, session_key)
+
     async def acycle_key(self) -> None:
         await self._aget_session()
         self.cycle_key()
@@ -158,7 +171,7 @@ class SessionStore(LazySession):
         if self._session_key is None:
             self.flush()
         else:
-            await sync_to_async(self.flush)()
+            await self._run_async(self.flush)
 
     def delete(self, session_key: str | None = None) -> None:
         """End the session with this key, or this one, at once. Costs one query.
@@ -346,6 +359,8 @@ class SessionStore(LazySession):
         :raises UpdateError: as ``save()``
 
         Costs one query if the data changed or the last update is more than 61 s ago, else none.
+        Where the storage refuses to note that a session was used, and nothing else changed, that
+        is logged: a storage that can only be read goes on showing pages.
         """
         self._changes.repeat_removals()
         if may_store and self._is_saved_unread:
@@ -361,14 +376,26 @@ class SessionStore(LazySession):
             elif session.stored is not None:
                 self._end_emptied(session)
         elif session.stored is not None:
-            self._loaded = self.manager.update_session_timestamp(session)
-            self._is_confirmed = (
-                self._is_confirmed
-                or self._loaded is not session
-                or (self._has_old_signature and self.manager.move_to_current_key(session))
-            )
+            with self._unasked():
+                self._loaded = self.manager.update_session_timestamp(session)
+                self._is_confirmed = (
+                    self._is_confirmed
+                    or self._loaded is not session
+                    or (self._has_old_signature and self.manager.move_to_current_key(session))
+                )
         if self._is_first_with_new_cookie:
-            self.manager.note_arrival(self.user_session)
+            with self._unasked():
+                self.manager.note_arrival(self.user_session)
+
+    @contextmanager
+    def _unasked(self) -> Iterator[None]:
+        """Write what no visitor asked for: where that fails, the page goes out all the same."""
+        try:
+            yield
+        except Exception:
+            if self.manager.backend.transaction_depth:
+                raise  # it is broken, and not ours to end
+            logger.exception("The use of a %s session was not noted.", self.login_type.name)
 
     def _is_touch_due(self, session: UserSession) -> bool:
         return self.manager.is_touch_due(session) or self._has_old_signature

@@ -17,7 +17,7 @@ from .backends.base import SessionBackend, SessionNotFound, SessionNotUpdated
 from .conf import LoginType, get_login_type
 from .current_request import get_current_request
 from .double_login import note_origin
-from .expiry import ADOPTED_KEY, EXPIRY_KEY, ExpiryRules
+from .expiry import ADOPTED_KEY, EXPIRY_KEY, ExpiryRules, kept_for
 from .ip_locker import DISABLED_LOCK, IpLocker
 from .original_user import BACK_USER_KEY
 from .session_data import LOGIN_KEYS, CorruptSessionData, Serializer, decode, encode
@@ -28,9 +28,6 @@ from .user_ids import UserId, to_user_id
 from .user_session import UPDATE_GRACE, SessionRecord, UserSession
 
 security_logger = logging.getLogger("django.security.SuspiciousSession")
-
-#: How long sessions are kept for collection where the timeout is 0, in seconds.
-LIFETIME_WITHOUT_TIMEOUT = 86400
 
 
 class UserSessionManager:
@@ -403,10 +400,7 @@ class UserSessionManager:
     @property
     def garbage_limits(self) -> tuple[int, int]:
         """For how many seconds collection leaves users' and anonymous sessions alone."""
-        return (
-            self.expiry.lifetime or LIFETIME_WITHOUT_TIMEOUT,
-            self.expiry.anonymous_lifetime or LIFETIME_WITHOUT_TIMEOUT,
-        )
+        return kept_for(self.expiry.lifetime), kept_for(self.expiry.anonymous_lifetime)
 
     # Renewing in memory, for ``store()`` to write
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from typing import Any
 
-DATABASES = {alias: {"ENGINE": "django.db.backends.sqlite3"} for alias in ("default", "other")}
+from tests.databases import named_by_environment
+
+SQLITE = {"ENGINE": "django.db.backends.sqlite3"}
+DATABASES = {alias: named_by_environment(alias) or SQLITE for alias in ("default", "other")}
 SECRET_KEY = "django_tests_secret_key"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 DEFAULT_AUTO_FIELD = "django.db.models.AutoField"

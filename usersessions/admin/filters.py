@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Q, QuerySet
+from django.db.models import BigIntegerField, Q, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
@@ -14,6 +14,9 @@ from ..models import AbstractUserSession
 from .login_types import manager_of, user_column_of
 
 Sessions = QuerySet[AbstractUserSession]
+
+#: Later than every ``ses_tstamp``.
+NEVER = BigIntegerField.MAX_BIGINT
 
 
 class KindFilter(admin.SimpleListFilter):
@@ -38,7 +41,8 @@ class KindFilter(admin.SimpleListFilter):
         }
         # Anybody can write another kind into the address.
         wanted = self.value() if self.value() in dict(self.lookup_choices) else None
-        chosen: Sessions = queryset.filter(conditions.get(wanted or "", Q()))
+        # Every session has a time; SQLite needs to be told before it takes the list's index.
+        chosen: Sessions = queryset.filter(conditions.get(wanted or "", Q()), ses_tstamp__gte=0)
         return chosen
 
 
@@ -57,12 +61,16 @@ class StateFilter(admin.SimpleListFilter):
         if manager is None or self.value() not in ("active", "expired"):
             return queryset
         now, column = int(manager.clock()), user_column_of(queryset.model)
-        expired = _expired(
-            column.condition(anonymous=False), now, manager.expiry.lifetime
-        ) | _expired(column.condition(anonymous=True), now, manager.expiry.anonymous_lifetime)
-        chosen: Sessions = queryset.filter(expired if self.value() == "expired" else ~expired)
+        # Without a lifetime, nothing is young enough.
+        oldest = [
+            now - lifetime if lifetime else NEVER
+            for lifetime in (manager.expiry.lifetime, manager.expiry.anonymous_lifetime)
+        ]
+        lookup, bound = ("lt", max(oldest)) if self.value() == "expired" else ("gte", min(oldest))
+        users, visitors = (
+            column.condition(anonymous=anonymous) & Q((f"ses_tstamp__{lookup}", limit))
+            for anonymous, limit in zip((False, True), oldest, strict=True)
+        )
+        # The bound follows from the rest, but an index cannot tell.
+        chosen: Sessions = queryset.filter(users | visitors, (f"ses_tstamp__{lookup}", bound))
         return chosen
-
-
-def _expired(whose: Q, now: int, lifetime: int) -> Q:
-    return whose & Q(ses_tstamp__lt=now - lifetime) if lifetime else whose

@@ -2,73 +2,123 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, cast
 
 from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
 from django.contrib.admin.views.main import ChangeList
-from django.contrib.auth import get_user_model
+from django.core.paginator import Paginator
 from django.db.models import QuerySet
-from django.http import HttpRequest
-from django.utils.formats import date_format
-from django.utils.html import format_html
-from django.utils.timezone import localtime
-from django.utils.translation import gettext, ngettext, pgettext, pgettext_lazy
+from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import URLPattern, path
+from django.utils.functional import cached_property
+from django.utils.translation import gettext, ngettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 
-from ..backends.base import SessionBackend
 from ..backends.database import COLUMNS, DatabaseSessionBackend
 from ..conf import get_login_types
-from ..masking import mask_credentials
 from ..models import AbstractUserSession
-from ..session_data import CorruptSessionData
 from ..session_manager import SessionManager
-from ..user_ids import find_user
-from ..user_session import UserSession
+from ..user_ids import UserId, stored_user_id
+from ..user_session import SessionRecord
 from ..user_session_manager import UserSessionManager
 from .filters import KindFilter, StateFilter
-from .login_types import manager_of
+from .login_types import manager_of, type_kept_elsewhere
+from .session_page import SessionPage, may_end
+from .shown_session import COLUMNS as SHOWN_COLUMNS
+from .shown_session import FIELDS, ShownSession, fetch_users
+from .stored_sessions import StoredSessions
+from .user_search import find_user_ids
 
 if TYPE_CHECKING:
     SessionModelAdmin = admin.ModelAdmin[AbstractUserSession]
 else:
     SessionModelAdmin = admin.ModelAdmin
 
-#: What a column shows where there is nothing to show, as the admin's own.
-NOTHING = "-"
+#: How many sessions a list has on all its pages: to count a million takes a database seconds.
+MAX_LISTED = 10_000
 
-#: How many users a search by name takes into account.
-MAX_USERS_FOUND = 500
+
+class SessionPaginator(Paginator):  # type: ignore[type-arg]
+    """Counts up to ``MAX_LISTED``; ``has_more`` tells whether there are more than that."""
+
+    @cached_property
+    def has_more(self) -> bool:
+        return self._counted > MAX_LISTED
+
+    @cached_property
+    def count(self) -> int:
+        return min(self._counted, MAX_LISTED)
+
+    @cached_property
+    def _counted(self) -> int:
+        sessions: Any = self.object_list
+        return int(sessions.order_by()[: MAX_LISTED + 1].count())
 
 
 class SessionChangeList(ChangeList):
-    """Fetches the users of a page of sessions in one query; there is no foreign key to follow."""
+    """Lists up to ``MAX_LISTED`` sessions, in an order that an index gives.
+
+    Fetches the users of a page of sessions in one query; there is no foreign key to follow.
+    """
+
+    def __init__(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
+        super().__init__(request, *args, **kwargs)
+        if getattr(self.paginator, "has_more", False):  # a site may have one of its own
+            self.title = gettext(
+                "More than %(number)d sessions: the first %(number)d of this order are listed"
+            ) % {"number": MAX_LISTED}
+
+    def get_ordering_field(self, field_name: Any) -> Any:
+        # Also where the address asks for more than the headings offer.
+        return (
+            super().get_ordering_field(field_name)
+            if field_name in (self.sortable_by or ())
+            else None
+        )
+
+    def get_ordering(self, request: HttpRequest, queryset: Any) -> list[Any]:
+        """Return the order of a whole index: for any other, MariaDB sorts all the rows."""
+        ordering = list(super().get_ordering(request, queryset))
+        indexes = [index.fields for index in self.lookup_opts.indexes]
+        for columns in [*indexes, [self.lookup_opts.pk.name]]:
+            for sign in ("", "-"):
+                if ordering[0] == sign + columns[0]:
+                    names = dict.fromkeys([*columns, self.lookup_opts.pk.name])
+                    return [sign + name for name in names]
+        return ordering
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        sessions: list[Any] = list(self.result_list)
-        users = get_user_model()._default_manager.in_bulk(
-            {session.user_id for session in sessions if session.user_id is not None}
-        )
-        for session in sessions:
-            session.user = users.get(session.user_id)
+        # By their keys: databases read whole rows also for those of the pages before.
+        ses_ids = list(self.result_list.values_list("pk", flat=True))
+        found: dict[str, Any] = self.root_queryset.in_bulk(ses_ids)
+        sessions = [found[ses_id] for ses_id in ses_ids if ses_id in found]
+        fetch_users(sessions)
         self.result_list = sessions
 
 
 class UserSessionAdmin(SessionModelAdmin):
-    """Lists one table of sessions. Register it for a session model of your own, too."""
+    """Lists one table of sessions. Register it for a session model of your own, too.
 
-    list_display = ("short_hash", "user_name", "kind", "updated_at", "expires_at", "ses_iplock")
+    Where BE or FE keeps its sessions in no table, its model's pages list those instead. Login types
+    without a model have pages below those of every model.
+    """
+
+    list_display = SHOWN_COLUMNS
     list_filter = (KindFilter, StateFilter)
-    fields = (*list_display, "browser", "data")
+    fields = FIELDS
     readonly_fields = fields
     search_fields = ("ses_userid",)  # shows the box; get_search_results() does the search
-    search_help_text = _("Search by user name.")
+    search_help_text = _("Search by the name or the ID of a user.")
     ordering = ("-ses_tstamp",)
     actions = ("end_selected_sessions", "end_all_sessions_of_users")
+    sortable_by = ("short_hash", "updated_at")  # what has an index
     show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER  # they would count the whole table
+    paginator = SessionPaginator
+    change_list_template = "usersessions/admin/change_list.html"
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return SessionChangeList
@@ -85,7 +135,7 @@ class UserSessionAdmin(SessionModelAdmin):
 
     def has_end_permission(self, request: HttpRequest) -> bool:
         """Return whether the user may end sessions: they need the model's delete permission."""
-        return _may_end(request.user, self.model)
+        return may_end(request.user, self.model)
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return super().has_view_permission(request, obj) or self.has_end_permission(request)
@@ -98,15 +148,8 @@ class UserSessionAdmin(SessionModelAdmin):
     ) -> tuple[QuerySet[AbstractUserSession], bool]:
         if not search_term:
             return queryset, False
-        users = get_user_model()
-        found = users._default_manager.filter(
-            **{f"{users.USERNAME_FIELD}__icontains": search_term}
-        ).values_list("pk", flat=True)[: MAX_USERS_FOUND + 1]
-        user_ids = list(found)
-        if len(user_ids) > MAX_USERS_FOUND:
-            text = gettext("More than %d users match; not all of their sessions are shown.")
-            self.message_user(request, text % MAX_USERS_FOUND, messages.WARNING)
-        return queryset.filter(ses_userid__in=user_ids[:MAX_USERS_FOUND]), False
+        user_ids: Any = find_user_ids(request, search_term)
+        return queryset.filter(ses_userid__in=user_ids), False
 
     @property
     def can_be_permanent(self) -> bool:
@@ -116,69 +159,101 @@ class UserSessionAdmin(SessionModelAdmin):
     def _manager(self) -> UserSessionManager | None:
         return manager_of(self.model)
 
+    # Login types whose sessions are in no table of ours
+
+    def get_urls(self) -> list[URLPattern]:
+        name = f"{self.opts.app_label}_{self.opts.model_name}_login_type"
+        of_login_type = self.admin_site.admin_view(self.login_type_view)
+        return [
+            path("of/<str:login_type>/", of_login_type, name=name),
+            path("of/<str:login_type>/<str:ses_id>/", of_login_type, name=f"{name}_session"),
+            *super().get_urls(),
+        ]
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        kept_elsewhere = type_kept_elsewhere(self.model)
+        if kept_elsewhere is not None:
+            return StoredSessions(SessionPage(kept_elsewhere, self)).list_view(request)
+        pages = self.get_session_pages(request)
+        shown = next((page for page in pages if page.model is self.model), None)
+        context = {"page": shown, "pages": pages, **(extra_context or {})}
+        return super().changelist_view(request, context)
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        kept_elsewhere = type_kept_elsewhere(self.model)
+        if kept_elsewhere is not None:
+            sessions = StoredSessions(SessionPage(kept_elsewhere, self))
+            return sessions.detail_view(request, unquote(object_id))
+        return super().change_view(request, object_id, form_url, extra_context)
+
+    def login_type_view(
+        self, request: HttpRequest, login_type: str, ses_id: str | None = None
+    ) -> HttpResponse:
+        """Show the sessions of a login type that has no model, or one of them."""
+        if login_type not in get_login_types():
+            raise Http404
+        page = SessionPage(login_type, self)
+        if page.model is not None:
+            raise Http404
+        sessions = StoredSessions(page)
+        if ses_id is None:
+            return sessions.list_view(request)
+        return sessions.detail_view(request, ses_id)
+
+    def get_session_pages(self, request: HttpRequest) -> list[SessionPage]:
+        """Return the pages of those login types whose sessions the person may see on this site."""
+        pages = [SessionPage(name, self) for name in get_login_types()]
+        # Login types may share a table.
+        shown = {page.url: page for page in pages if page.has_view_permission(request)}
+        return list(shown.values())
+
     # Columns
 
     @admin.display(description=_("hash"), ordering="ses_id")
     def short_hash(self, session: AbstractUserSession) -> str:
         return session.short_hash
 
-    @admin.display(description=_("user"), ordering="ses_userid")
-    def user_name(self, session: Any) -> str:
-        if session.user_id is None:
-            return NOTHING
-        # The list has fetched the users of all its rows.
-        user = session.user if hasattr(session, "user") else find_user(session.user_id)
-        if user is None:
-            return gettext("deleted user {}").format(session.user_id)
-        return str(user.get_username())
+    @admin.display(description=_("user"))
+    def user_name(self, session: AbstractUserSession) -> str:
+        return self._shown(session).user_name
 
     @admin.display(description=pgettext_lazy("session", "kind"))
-    def kind(self, session: Any) -> str:
-        if session.user_id is None:
-            return pgettext("session", "Anonymous")
-        if getattr(session, "ses_permanent", False):
-            return pgettext("session", "Permanent")
-        return gettext("User")
+    def kind(self, session: AbstractUserSession) -> str:
+        return self._shown(session).kind
 
     @admin.display(description=_("last update"), ordering="ses_tstamp")
     def updated_at(self, session: AbstractUserSession) -> str:
-        manager, read = self._manager, self._read(session)
-        return _as_date(manager.expiry.last_used(read) if manager and read else session.ses_tstamp)
+        return self._shown(session).updated_at
 
     @admin.display(description=pgettext_lazy("session", "expires"))
     def expires_at(self, session: AbstractUserSession) -> str:
-        manager, read = self._manager, self._read(session)
-        return _as_date(manager.expiry.expires_at(read)) if manager and read else NOTHING
+        return self._shown(session).expires_at
 
     @admin.display(description=_("browser"))
     def browser(self, session: AbstractUserSession) -> str:
-        read = self._read(session)
-        return read.meta.get("user_agent", NOTHING) if read else NOTHING
+        return self._shown(session).browser
 
     @admin.display(description=_("data"))
     def data(self, session: AbstractUserSession) -> str:
-        read = self._read(session)
-        if read is None:
-            return gettext("The data does not decode.")
-        masked = mask_credentials(read.data)
-        return format_html(
-            "<pre>{}</pre>", json.dumps(masked, indent=2, ensure_ascii=False, default=str)
-        )
+        return self._shown(session).data
 
-    def _read(self, session: Any) -> UserSession | None:
-        if not hasattr(session, "decoded"):
-            session.decoded = self._decode(session)
-        decoded: UserSession | None = session.decoded
-        return decoded
-
-    def _decode(self, session: AbstractUserSession) -> UserSession | None:
-        manager = self._manager
-        serializer = manager.serializer if manager else None
-        record = {name: getattr(session, name) for name in COLUMNS}
-        try:
-            return UserSession.from_record("", record, serializer=serializer)
-        except CorruptSessionData:
-            return None
+    def _shown(self, session: Any) -> ShownSession:
+        if not hasattr(session, "shown"):
+            columns = [*COLUMNS, *(["ses_permanent"] if self.can_be_permanent else [])]
+            record = {name: getattr(session, name) for name in columns}
+            session.shown = ShownSession(cast("SessionRecord", record), self._manager)
+            if hasattr(session, "user"):  # the list has fetched the users of all its rows
+                session.shown.user = session.user
+        shown: ShownSession = session.shown
+        return shown
 
     # Actions
 
@@ -186,21 +261,36 @@ class UserSessionAdmin(SessionModelAdmin):
     def end_selected_sessions(
         self, request: HttpRequest, queryset: QuerySet[AbstractUserSession]
     ) -> None:
-        ses_ids = list(queryset.order_by().values_list("ses_id", flat=True))
-        self._tell(request, self._backend.remove_by_ses_id(ses_ids))
+        ses_ids = list(queryset.values_list("ses_id", flat=True)[:MAX_LISTED])
+        self.tell_ended(request, self._backend.remove_by_ses_id(ses_ids))
 
     @admin.action(description=_("End all sessions of these users"), permissions=["end"])
     def end_all_sessions_of_users(
         self, request: HttpRequest, queryset: QuerySet[AbstractUserSession]
     ) -> None:
         """End them in every login type whose sessions the person may end."""
-        owners = (session.user_id for session in queryset.only("ses_userid"))
-        user_ids = {user_id for user_id in owners if user_id is not None}
-        ended = 0
-        for backend in _backends_that_may_be_ended_in(request.user):
-            for user_id in user_ids:
-                ended += backend.remove_by_user(user_id)
-        self._tell(request, ended)
+        owners = queryset.values_list("ses_userid", flat=True)[:MAX_LISTED]
+        user_ids = {user_id for owner in owners if (user_id := stored_user_id(owner)) is not None}
+        self.end_sessions_of_users(request, user_ids)
+
+    def end_sessions_of_users(self, request: HttpRequest, user_ids: Iterable[UserId]) -> None:
+        """End the users' sessions of every login type that the person may end, and tell how many.
+
+        Costs one query for each user and login type.
+        """
+        user_ids = list(user_ids)
+        pages = [SessionPage(name, self) for name in get_login_types()]
+        allowed = [page.login_type for page in pages if page.has_end_permission(request)]
+        backends = list(map(SessionManager.get_session_backend, allowed))
+        self.tell_ended(
+            request,
+            sum(backend.remove_by_user(user_id) for backend in backends for user_id in user_ids),
+        )
+
+    def tell_ended(self, request: HttpRequest, ended: int) -> None:
+        """Show how many sessions were ended."""
+        text = ngettext("%d session was ended.", "%d sessions were ended.", ended) % ended
+        self.message_user(request, text, messages.SUCCESS)
 
     @property
     def _backend(self) -> DatabaseSessionBackend:
@@ -210,29 +300,3 @@ class UserSessionAdmin(SessionModelAdmin):
             return manager.backend
         # A table that no login type uses any more can still be tidied up.
         return DatabaseSessionBackend("", {"model": self.model._meta.label})
-
-    def _tell(self, request: HttpRequest, ended: int) -> None:
-        text = ngettext("%d session was ended.", "%d sessions were ended.", ended) % ended
-        self.message_user(request, text, messages.SUCCESS)
-
-
-def _as_date(timestamp: int) -> str:
-    try:
-        moment = datetime.fromtimestamp(timestamp, timezone.utc)
-    except (OverflowError, ValueError, OSError):  # no year that a calendar knows
-        return NOTHING
-    return date_format(localtime(moment), "DATETIME_FORMAT")
-
-
-def _may_end(user: Any, model: type[AbstractUserSession]) -> bool:
-    return bool(user.has_perm(f"{model._meta.app_label}.delete_{model._meta.model_name}"))
-
-
-def _backends_that_may_be_ended_in(user: Any) -> Iterator[SessionBackend]:
-    for name in get_login_types():
-        backend = SessionManager.get_session_backend(name)
-        if isinstance(backend, DatabaseSessionBackend):
-            if _may_end(user, backend.model):
-                yield backend
-        elif user.is_superuser:
-            yield backend

@@ -5,17 +5,22 @@ from __future__ import annotations
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
+
+from asgiref.sync import sync_to_async
 
 from ..tokens import Keys
-from ..user_ids import UserId, stored_user_id
+from ..user_ids import UserId, stored_user_id, to_user_id
 from ..user_session import SessionRecord
+
+Result = TypeVar("Result")
 
 logger = logging.getLogger("usersessions.backends")
 
-#: How many rows one statement of garbage collection may delete.
+#: How many sessions one statement that ends many of them may delete.
 BATCH_SIZE = 500
 
 
@@ -78,6 +83,12 @@ class SessionBackend(ABC):
 
     Source: TYPO3 ``TYPO3\\CMS\\Core\\Session\\Backend\\SessionBackendInterface``.
     """
+
+    #: Whether the storage itself drops sessions that have expired.
+    drops_expired = False
+
+    #: Whether ``run_async()`` stays on the event loop, where nothing may block.
+    is_awaitable = False
 
     def __init__(self, login_type: str, options: Mapping[str, Any]) -> None:
         self.login_type = login_type
@@ -161,7 +172,8 @@ class SessionBackend(ABC):
         :raises SessionNotUpdated: nothing is stored under the old identifier
         :raises SessionChanged: ``ses_data`` is not ``expected_data`` any more
 
-        Costs one query, a second one when nothing was written.
+        Costs one query, a second one when nothing was written, two more when the storage fails:
+        whether only its answer was lost.
         """
         self._renew(self.keys.ses_ids(identifier), new_identifier, record, expected_data)
 
@@ -181,7 +193,7 @@ class SessionBackend(ABC):
         if self._delete(ses_ids, _expecting(expected_data)):
             self._log("removed", ses_ids[0])
             return True
-        record = None if expected_data is None else self._read(ses_ids)
+        record = None if expected_data is None else self._read_again(ses_ids)
         if record is not None:
             raise SessionChanged(self.login_type, ses_ids[0], record)
         return False
@@ -196,14 +208,37 @@ class SessionBackend(ABC):
 
     @abstractmethod
     def get_all(self) -> Iterator[SessionRecord]:
-        """Yield every stored record, in constant memory. O(all sessions)."""
+        """Yield every stored record, in constant memory. O(all sessions).
+
+        What is stored from the first to the last of them is among them, though others are stored or
+        removed meanwhile.
+        """
+
+    def get_page(self, start: str = "", limit: int = 100) -> tuple[list[SessionRecord], str]:
+        """Return about so many records in no order, and where the next page starts; "": nowhere.
+
+        For administrators' lists. Costs as much as ``get_all()`` up to there, unless the storage
+        can go on where a page ended.
+        """
+        first = int(start) if start.isdecimal() else 0
+        records = list(islice(self.get_all(), first, first + limit + 1))
+        return records[:limit], str(first + limit) if len(records) > limit else ""
+
+    def get_by_ses_id(self, ses_id: str) -> SessionRecord:
+        """Return the record with this hash, as ``get()`` does. For administrators' lists."""
+        record = self._read([ses_id])
+        if record is None:
+            raise SessionNotFound(self.login_type, ses_id)
+        return record
 
     @abstractmethod
     def get_by_user(self, user_id: UserId) -> Iterator[SessionRecord]:
         """Yield the records of one user, the latest first. O(that user's sessions)."""
 
     def remove_by_user(self, user_id: UserId, except_: Iterable[str] = ()) -> int:
-        """Delete all sessions of a user; return how many went. One indexed delete.
+        """Delete all sessions of a user; return how many went. Costs one indexed delete.
+
+        With MySQL and MariaDB a query and a delete for each 500, and one delete more.
 
         :param except_: identifiers of sessions that stay
         :raises ValueError: not the id of a user: 0 would end all anonymous sessions
@@ -214,6 +249,33 @@ class SessionBackend(ABC):
         removed = self._delete_by_user(user_id, kept)
         logger.debug("%s sessions of user %s removed: %d", self.login_type, user_id, removed)
         return removed
+
+    def iter_remove_all(
+        self,
+        *,
+        anonymous: bool | None = None,
+        except_users: Collection[UserId] = (),
+        batch_size: int = BATCH_SIZE,
+    ) -> Iterator[int]:
+        """Delete all sessions, a batch whenever the iterator is asked for one.
+
+        Yields how many each batch took. What is stored or renewed meanwhile may stay.
+
+        :param anonymous: True: those of nobody only; False: those of users only; None: both
+        :param except_users: users whose sessions stay
+        :raises ValueError: one of ``except_users`` is not the id of a user
+
+        For emergencies. O(all sessions).
+        """
+        kept = frozenset(map(to_user_id, except_users))
+        batches = self._pick(anonymous, kept, batch_size)
+        return (self._delete_picked(ses_ids, anonymous, kept) for ses_ids in batches)
+
+    def count_all(
+        self, *, anonymous: bool | None = None, except_users: Collection[UserId] = ()
+    ) -> int:
+        """Return how many sessions ``iter_remove_all()`` would take. O(all sessions)."""
+        return self._count(anonymous, frozenset(map(to_user_id, except_users)))
 
     def collect_garbage(
         self,
@@ -231,7 +293,9 @@ class SessionBackend(ABC):
         :param now: Unix seconds; None: the system's clock
         :param max_batches: stop after so many statements; None: when nothing is left
 
-        Costs two queries a batch. Source: TYPO3 ``SessionBackendInterface::collectGarbage()``.
+        May run several times at once and beside requests. Costs two queries a batch in a database,
+        three where it lets rows be skipped that others have locked. Source: TYPO3
+        ``SessionBackendInterface::collectGarbage()``.
         """
         batches = self.iter_garbage(
             max_lifetime, max_anonymous_lifetime, now=now, batch_size=batch_size
@@ -257,6 +321,13 @@ class SessionBackend(ABC):
     ) -> int:
         """Return how many sessions ``collect_garbage()`` would take."""
         return self._count_expired(*_limits(max_lifetime, max_anonymous_lifetime, now))
+
+    async def run_async(self, function: Callable[..., Result], *args: Any) -> Result:
+        """Run synchronous code that uses the storage, from async code: in a thread.
+
+        A storage that can be awaited runs it on the event loop, see ``usersessions.native_async``.
+        """
+        return await sync_to_async(function)(*args)
 
     @property
     def transaction_depth(self) -> int:
@@ -311,6 +382,37 @@ class SessionBackend(ABC):
     def _count_expired(self, users_before: int, visitors_before: int) -> int:
         """Return how many records ``_collect()`` would delete."""
 
+    # What a backend may do better.
+
+    def _pick(
+        self, anonymous: bool | None, kept_users: frozenset[UserId], batch_size: int
+    ) -> Iterator[Sequence[str]]:
+        """Yield the hashes of the sessions that ``iter_remove_all()`` is to take, in batches."""
+        ses_ids = (
+            record["ses_id"] for record in self.get_all() if _is_one(record, anonymous, kept_users)
+        )
+        while batch := list(islice(ses_ids, batch_size)):
+            yield batch
+
+    def _delete_picked(
+        self, ses_ids: Sequence[str], anonymous: bool | None, kept_users: frozenset[UserId]
+    ) -> int:
+        """Delete a batch, but what has become another's since it was picked, where that is seen.
+
+        A storage whose sessions never change hands without a new hash need not look again.
+        """
+        return self.remove_by_ses_id(ses_ids)
+
+    def _count(self, anonymous: bool | None, kept_users: frozenset[UserId]) -> int:
+        return sum(map(len, self._pick(anonymous, kept_users, BATCH_SIZE)))
+
+    def _read_again(self, ses_ids: Sequence[str]) -> SessionRecord | None:
+        """Return what another request has made of the record that a write did not meet.
+
+        Never from a cache, nor what was there when a transaction began.
+        """
+        return self._read(ses_ids)
+
     def _renew(
         self,
         ses_ids: Sequence[str],
@@ -320,7 +422,14 @@ class SessionBackend(ABC):
     ) -> None:
         new_ses_id = self.hash(new_identifier)
         values: SessionRecord = {"ses_permanent": False, **record, "ses_id": new_ses_id}
-        self._change(ses_ids, values, expected_data)
+        try:
+            self._change(ses_ids, values, expected_data)
+        except SessionBackendError:
+            raise
+        except Exception:
+            # The browser has the old identifier: without the new cookie it would be logged out.
+            if not self._was_renewed(ses_ids, new_ses_id):
+                raise
         self._log(f"renewed from {ses_ids[0][:8]}", new_ses_id)
 
     def _change(
@@ -328,13 +437,34 @@ class SessionBackend(ABC):
     ) -> None:
         if self._update(ses_ids, values, _expecting(expected_data)):
             return
-        record = self._read(ses_ids)
+        record = self._read_again(ses_ids)
         if record is None:
             raise SessionNotUpdated(self.login_type, ses_ids[0])
         raise SessionChanged(self.login_type, ses_ids[0], record)
 
+    def _was_renewed(self, ses_ids: Sequence[str], new_ses_id: str) -> bool:
+        """Return whether a renewal was carried out although its answer was an error.
+
+        As when the connection was lost before the answer. Nobody else knows the new identifier.
+        """
+        with suppress(Exception):  # the storage is away: the error that is known already tells
+            if self._reconnect():
+                return self._read([new_ses_id]) is not None and self._read(ses_ids) is None
+        return False
+
+    def _reconnect(self) -> bool:
+        """Return whether the storage can be asked again after an error, with a new connection."""
+        return True
+
     def _log(self, event: str, ses_id: str) -> None:
         logger.debug("%s session %s %s", self.login_type, ses_id[:8], event)
+
+
+def _is_one(record: SessionRecord, anonymous: bool | None, kept_users: frozenset[UserId]) -> bool:
+    user_id = stored_user_id(record["ses_userid"])
+    if user_id is None:
+        return anonymous is not False
+    return anonymous is not True and user_id not in kept_users
 
 
 def _expecting(data: bytes | None) -> SessionRecord:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from itertools import chain
@@ -9,19 +10,24 @@ from typing import TYPE_CHECKING, Any, cast
 
 from django.apps import apps
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
-from django.db import connections, router, transaction
+from django.db import IntegrityError, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Field, Q, QuerySet
 
 from ..user_ids import UserId, stored_user_id
 from ..user_session import SessionRecord
-from .base import SessionBackend
+from .base import BATCH_SIZE, SessionBackend
 from .user_column import UserColumn
 
 if TYPE_CHECKING:
     from ..models import AbstractUserSession
 
 COLUMNS = ("ses_id", "ses_iplock", "ses_userid", "ses_tstamp", "ses_data")
+
+#: MySQL's and MariaDB's error for a taken key, and how its message, in each of their languages,
+#: ends for the primary one.
+DUPLICATE_ENTRY = 1062
+TAKEN_KEY = re.compile(r"'([^']*\.)?PRIMARY'[^']*\Z")
 
 
 class DatabaseSessionBackend(SessionBackend):
@@ -35,12 +41,16 @@ class DatabaseSessionBackend(SessionBackend):
     would compile the same SELECT again for every request.
     """
 
+    #: What ``OPTIONS`` may hold.
+    known_options: tuple[str, ...] = ("model", "using")
+
     def validate_configuration(self) -> None:
         setting = f'USERSESSIONS["{self.login_type}"]["OPTIONS"]'
         for option in self.options:
-            if option not in ("model", "using"):
+            if option not in self.known_options:
+                known = ", ".join(f'"{name}"' for name in self.known_options)
                 raise ImproperlyConfigured(
-                    f'{setting} has the unknown option "{option}"; known: "model", "using".'
+                    f'{setting} has the unknown option "{option}"; known: {known}.'
                 )
         label = self.options.get("model")
         try:
@@ -94,10 +104,29 @@ class DatabaseSessionBackend(SessionBackend):
         )
 
     def get_all(self) -> Iterator[SessionRecord]:
-        return self._iterate(self._rows.order_by())
+        # No cursor on the server: MySQL's driver has none that leaves the connection usable, and
+        # PostgreSQL's do not survive a pool that hands out a connection for each transaction.
+        key = self._quote("ses_id")
+        sql = self._select(f"{key} > %s ORDER BY {key} LIMIT {BATCH_SIZE}")
+        last = ""
+        while True:
+            page = self._fetch(sql, [last])
+            yield from map(self._record, page)
+            if len(page) < BATCH_SIZE:
+                return
+            last = page[-1][0]
 
     def get_by_user(self, user_id: UserId) -> Iterator[SessionRecord]:
-        return self._iterate(self._rows.filter(Q(ses_userid=user_id)).order_by("-ses_tstamp"))
+        sql = self._sql(
+            ("read-by-user",),
+            lambda: self._select(
+                f"{self._quote('ses_userid')} = %s ORDER BY {self._quote('ses_tstamp')} DESC"
+            ),
+        )
+        connection = connections[self.database]
+        with connection.cursor() as cursor:
+            cursor.execute(sql, self._params({"ses_userid": user_id}, ["ses_userid"], connection))
+            yield from map(self._record, cursor)
 
     def _collect(self, users_before: int, visitors_before: int, batch_size: int) -> Iterator[int]:
         return chain(
@@ -124,31 +153,112 @@ class DatabaseSessionBackend(SessionBackend):
         reached = 0
         while True:
             # Starting from the last batch's timestamp, so that rows with a longer life which lie
-            # in between are passed over once, not once a batch.
-            rows = list(
+            # in between, and deleted ones that wait for vacuum, are passed over once, not once a
+            # batch.
+            picked = list(
                 expired.filter(ses_tstamp__gte=reached).values_list("ses_id", "ses_tstamp")[:size]
             )
-            if not rows:
+            if not picked:
                 return
-            reached = rows[-1][1]
-            # The expiry again: a session may have been used since it was picked.
-            yield self._execute(
-                f"DELETE FROM {self._table} WHERE {self._quote('ses_id')} IN "
-                f"({', '.join(['%s'] * len(rows))}) AND {self._quote('ses_userid')} "
-                f"{self.user_column.sql(anonymous=anonymous)} AND {self._quote('ses_tstamp')} < %s",
-                [*(ses_id for ses_id, _ in rows), limit],
+            deleted = self._delete_older(
+                [ses_id for ses_id, _ in picked], limit, anonymous=anonymous
             )
+            # Past a second whose rows others hold: they, or the next collection, see to those.
+            reached = max(picked[-1][1], reached + (not deleted))
+            yield deleted
+
+    def _delete_older(self, ses_ids: Sequence[str], limit: int, *, anonymous: bool) -> int:
+        """Delete what is still expired of the rows that were picked; wait for nobody's locks."""
+        # The expiry again: a session may have been used since it was picked.
+        condition = (
+            f"{self._quote('ses_userid')} {self.user_column.sql(anonymous=anonymous)} "
+            f"AND {self._quote('ses_tstamp')} < %s"
+        )
+        if not connections[self.database].features.has_select_for_update_skip_locked:
+            return self._delete_by_key(ses_ids, condition, [limit])
+        ses_id = self._quote("ses_id")
+        with transaction.atomic(using=self.database):
+            rows = self._fetch(
+                f"SELECT {ses_id} FROM {self._table_by_key} WHERE {ses_id} IN "
+                f"({', '.join(['%s'] * len(ses_ids))}) AND {condition} FOR UPDATE SKIP LOCKED",
+                [*ses_ids, limit],
+            )
+            locked = [ses_id for (ses_id,) in rows]
+            return self._delete_by_key(locked, condition, [limit]) if locked else 0
+
+    def _delete_by_key(self, ses_ids: Sequence[str], condition: str, params: Sequence[Any]) -> int:
+        target = f"{self._table} " if self._is_innodb else ""
+        return self._execute(
+            f"DELETE {target}FROM {self._table_by_key} WHERE {self._quote('ses_id')} IN "
+            f"({', '.join(['%s'] * len(ses_ids))}) AND {condition}",
+            [*ses_ids, *params],
+        )
+
+    @property
+    def _is_innodb(self) -> bool:
+        return connections[self.database].vendor == "mysql"
+
+    @property
+    def _table_by_key(self) -> str:
+        """The table, for a statement that finds its rows by their keys alone.
+
+        InnoDB locks what it reads. By another index it would lock the entry first and the row
+        then; who changes a row locks them the other way round: a deadlock.
+        """
+        return f"{self._table} FORCE INDEX (PRIMARY)" if self._is_innodb else self._table
+
+    def _pick(
+        self, anonymous: bool | None, kept_users: frozenset[UserId], batch_size: int
+    ) -> Iterator[Sequence[str]]:
+        most = connections[self.database].features.max_query_params
+        size = min(batch_size, most - len(kept_users)) if most else batch_size
+        rows = self._all(anonymous, kept_users).order_by("ses_id").values_list("ses_id", flat=True)
+        reached = ""
+        while ses_ids := list(rows.filter(ses_id__gt=reached)[:size]):
+            reached = ses_ids[-1]
+            yield ses_ids
+
+    def _delete_picked(
+        self, ses_ids: Sequence[str], anonymous: bool | None, kept_users: frozenset[UserId]
+    ) -> int:
+        user = self._quote("ses_userid")
+        conditions, params = ["1 = 1"], []
+        if anonymous is not None:
+            conditions.append(f"{user} {self.user_column.sql(anonymous=anonymous)}")
+        if kept_users:
+            others = f"NOT IN ({', '.join(['%s'] * len(kept_users))})"
+            conditions.append(f"({user} IS NULL OR {user} {others})")
+            for user_id in kept_users:
+                params += self._params(
+                    {"ses_userid": user_id}, ["ses_userid"], connections[self.database]
+                )
+        return self._delete_by_key(ses_ids, " AND ".join(conditions), params)
+
+    def _count(self, anonymous: bool | None, kept_users: frozenset[UserId]) -> int:
+        return self._all(anonymous, kept_users).count()
+
+    def _all(
+        self, anonymous: bool | None, kept_users: frozenset[UserId]
+    ) -> QuerySet[AbstractUserSession]:
+        whose = Q() if anonymous is None else self.user_column.condition(anonymous=anonymous)
+        rows: QuerySet[AbstractUserSession] = self._rows.filter(whose)
+        return rows.exclude(Q(ses_userid__in=kept_users)) if kept_users else rows
 
     def _read(self, ses_ids: Sequence[str]) -> SessionRecord | None:
+        return self._find(ses_ids)
+
+    def _read_again(self, ses_ids: Sequence[str]) -> SessionRecord | None:
+        # In a transaction with REPEATABLE READ, MySQL compares with the row as it is now, but
+        # shows a SELECT the one of the transaction's first, unless it locks.
         connection = connections[self.database]
+        locks = connection.features.has_select_for_update and not connection.get_autocommit()
+        return self._find(ses_ids, " FOR UPDATE" if locks else "")
+
+    def _find(self, ses_ids: Sequence[str], lock: str = "") -> SessionRecord | None:
         sql = self._sql(
-            ("read", len(ses_ids)),
-            lambda: (
-                f"SELECT {', '.join(map(self._quote, self._columns))} "
-                f"FROM {self._table} WHERE {self._where(ses_ids)}"
-            ),
+            ("read", len(ses_ids), lock), lambda: self._select(self._where(ses_ids) + lock)
         )
-        with connection.cursor() as cursor:
+        with connections[self.database].cursor() as cursor:
             cursor.execute(sql, ses_ids)
             row = cursor.fetchone()
         return None if row is None else self._record(row)
@@ -163,26 +273,35 @@ class DatabaseSessionBackend(SessionBackend):
                 field.get_db_prep_save(field.pre_save(row, add=True), connection)
                 for field in self._own_fields
             ]
-        # Asking first would be a race, and catching the error would break a surrounding
-        # transaction on PostgreSQL.
-        return self._execute(self._sql(("insert",), self._insert_sql), params) == 1
+        # Asking first would be a race, and an error would break a surrounding transaction on
+        # PostgreSQL. MySQL's INSERT IGNORE would store what does not fit as whatever fits.
+        try:
+            return self._execute(self._sql(("insert",), self._insert_sql), params) == 1
+        except IntegrityError as exc:
+            if exc.args[:1] == (DUPLICATE_ENTRY,) and TAKEN_KEY.search(exc.args[1]):
+                return False
+            raise
 
     def _insert_sql(self) -> str:
         connection = connections[self.database]
-        # Django's own way on SQLite swallows every violated constraint, not only a taken key.
-        takes_upserts = connection.vendor in ("sqlite", "postgresql")
-        statement = "INSERT INTO" if takes_upserts else "INSERT IGNORE INTO"
         columns = [*map(self._quote, self._columns)]
         columns += [connection.ops.quote_name(str(field.column)) for field in self._own_fields]
+        # Only of our key: what a model of the site's own demands besides is an error.
+        unless_taken = f" ON CONFLICT ({self._quote('ses_id')}) DO NOTHING"
         return (
-            f"{statement} {self._table} ({', '.join(columns)}) "
+            f"INSERT INTO {self._table} ({', '.join(columns)}) "
             f"VALUES ({', '.join(['%s'] * len(columns))})"
-            + (" ON CONFLICT DO NOTHING" if takes_upserts else "")
+            + (unless_taken if connection.vendor != "mysql" else "")
         )
 
     def _update(
         self, ses_ids: Sequence[str], values: SessionRecord, expected: SessionRecord
     ) -> bool:
+        return self._execute(*self._update_statement(ses_ids, values, expected)) > 0
+
+    def _update_statement(
+        self, ses_ids: Sequence[str], values: SessionRecord, expected: SessionRecord
+    ) -> tuple[str, list[Any]]:
         connection = connections[self.database]
         columns = tuple(
             column
@@ -199,12 +318,11 @@ class DatabaseSessionBackend(SessionBackend):
                 f"WHERE {self._where(ses_ids, compared)}"
             ),
         )
-        params = [
+        return sql, [
             *self._params(values, columns, connection),
             *ses_ids,
             *self._params(expected, compared, connection),
         ]
-        return self._execute(sql, params) > 0
 
     def _delete(self, ses_ids: Sequence[str], expected: SessionRecord) -> int:
         compared = tuple(expected)
@@ -215,22 +333,52 @@ class DatabaseSessionBackend(SessionBackend):
 
     def _delete_by_user(self, user_id: UserId, kept: Sequence[str]) -> int:
         params = self._params({"ses_userid": user_id}, ["ses_userid"], connections[self.database])
-        sql = f"DELETE FROM {self._table} WHERE {self._quote('ses_userid')} = %s"
+        where = f"{self._quote('ses_userid')} = %s"
         if kept:
-            sql += f" AND {self._quote('ses_id')} NOT IN ({', '.join(['%s'] * len(kept))})"
-        return self._execute(sql, [*params, *kept])
+            where += f" AND {self._quote('ses_id')} NOT IN ({', '.join(['%s'] * len(kept))})"
+        params += kept
+        # By their keys first, see _table_by_key; what is left for the index is what has come
+        # meanwhile.
+        by_key = self._delete_batches(where, params) if self._is_innodb else 0
+        return by_key + self._delete_where(where, params)
+
+    def _delete_batches(self, where: str, params: Sequence[Any]) -> int:
+        # The index on users has the keys behind them; for the sake of their order, InnoDB would go
+        # through the rows of all users.
+        key = self._quote("ses_id")
+        sql = (
+            f"SELECT {key} FROM {self._table} IGNORE INDEX (PRIMARY) WHERE {where} "
+            f"AND {key} > %s ORDER BY {key} LIMIT {BATCH_SIZE}"
+        )
+        removed, last = 0, ""
+        while True:
+            ses_ids = [ses_id for (ses_id,) in self._fetch(sql, [*params, last])]
+            if ses_ids:
+                removed += self._delete_by_key(ses_ids, where, params)
+                last = ses_ids[-1]
+            if len(ses_ids) < BATCH_SIZE:
+                return removed
+
+    def _delete_where(self, where: str, params: Sequence[Any]) -> int:
+        return self._execute(f"DELETE FROM {self._table} WHERE {where}", params)
+
+    def _reconnect(self) -> bool:
+        connection = connections[self.database]
+        if connection.in_atomic_block:
+            return False
+        connection.close_if_unusable_or_obsolete()
+        return True
 
     @property
     def _rows(self) -> QuerySet[AbstractUserSession]:
         rows: QuerySet[AbstractUserSession] = self.model._default_manager.using(self.database)
         return rows
 
-    def _iterate(self, rows: QuerySet[AbstractUserSession]) -> Iterator[SessionRecord]:
-        return map(self._record, rows.values_list(*self._columns).iterator(chunk_size=1000))
-
     def _record(self, row: Sequence[Any]) -> SessionRecord:
         record = dict(zip(self._columns, row, strict=True))
         record["ses_data"] = bytes(record["ses_data"])
+        if self.supports_permanent:
+            record["ses_permanent"] = bool(record["ses_permanent"])
         if not isinstance(record["ses_userid"], int):
             record["ses_userid"] = stored_user_id(record["ses_userid"]) or 0
         return cast("SessionRecord", record)
@@ -286,6 +434,10 @@ class DatabaseSessionBackend(SessionBackend):
     def _table(self) -> str:
         return connections[self.database].ops.quote_name(self.model._meta.db_table)
 
+    def _select(self, condition: str) -> str:
+        columns = ", ".join(map(self._quote, self._columns))
+        return f"SELECT {columns} FROM {self._table} WHERE {condition}"
+
     def _where(self, ses_ids: Sequence[str], compared: Sequence[str] = ()) -> str:
         one = len(ses_ids) == 1
         chosen = "= %s" if one else f"IN ({', '.join(['%s'] * len(ses_ids))})"
@@ -306,6 +458,11 @@ class DatabaseSessionBackend(SessionBackend):
             )
             for column in columns
         ]
+
+    def _fetch(self, sql: str, params: Sequence[Any]) -> list[Sequence[Any]]:
+        with connections[self.database].cursor() as cursor:
+            cursor.execute(sql, params)
+            return list(cursor.fetchall())
 
     def _execute(self, sql: str, params: Sequence[Any]) -> int:
         with connections[self.database].cursor() as cursor:

@@ -42,10 +42,7 @@ class UserColumn:
         """Return why the keys of the site's users do not fit into the column, None if they do."""
         key, column = user_key_field(), self.field
         if isinstance(column, (CharField, TextField)):
-            needed = _length_as_text(key)
-            if column.max_length is not None and column.max_length < needed:
-                return f"holds {column.max_length} characters, {needed} are needed"
-            return None
+            return _find_fault_of_text(column, key)
         is_same_kind = any(
             isinstance(column, kind) and isinstance(key, kind) for kind in (IntegerField, UUIDField)
         )
@@ -65,7 +62,8 @@ def fitting_column() -> str:
         return "BigIntegerField(default=0)"
     if isinstance(key, UUIDField):
         return "UUIDField(null=True)"
-    return f'CharField(max_length={_length_as_text(key) or 255}, default="")'
+    collation = f', db_collation="{_collation(key)}"' if _collation(key) else ""
+    return f'CharField(max_length={_length_as_text(key) or 255}, default=""{collation})'
 
 
 def user_key_field() -> Field[Any, Any]:
@@ -78,6 +76,20 @@ def user_key_field() -> Field[Any, Any]:
 
 def _highest(field: Field[Any, Any]) -> int:
     return BaseDatabaseOperations.integer_field_ranges[field.get_internal_type()][1]
+
+
+def _find_fault_of_text(column: Field[Any, Any], key: Field[Any, Any]) -> str | None:
+    needed, collation = _length_as_text(key), _collation(key)
+    if column.max_length is not None and column.max_length < needed:
+        return f"holds {column.max_length} characters, {needed} are needed"
+    # Else the keys of two users might be one key here.
+    if isinstance(key, (CharField, TextField)) and _collation(column) != collation:
+        return f"does not compare text by the users' collation, {collation or 'the default'}"
+    return None
+
+
+def _collation(field: Field[Any, Any]) -> str | None:
+    return getattr(field, "db_collation", None)
 
 
 def _length_as_text(key: Field[Any, Any]) -> int:

@@ -11,7 +11,6 @@ from tqdm import tqdm
 
 from ...adoption.adopter import UNADOPTABLE, prepare
 from ...adoption.engines import OldSession, TableEngine, get_old_engine
-from ...backends.base import BATCH_SIZE
 from ...conf import get_adopting_types
 from .. import arguments
 
@@ -23,13 +22,7 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument(
-            "--batch-size",
-            type=arguments.batch_size,
-            default=BATCH_SIZE,
-            metavar="N",
-            help="How many sessions one transaction moves at the most. Default: %(default)s.",
-        )
+        arguments.add_batch_size(parser, "one transaction moves")
         parser.add_argument(
             "--dry-run", action="store_true", help="Only say how many sessions there are to move."
         )

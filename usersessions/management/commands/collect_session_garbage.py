@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
+from math import inf
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections
 from tqdm import tqdm
 
-from ...backends.base import BATCH_SIZE, SessionBackend
+from ...backends.base import SessionBackend
 from ...backends.database import DatabaseSessionBackend
-from ...conf import get_login_types
 from ...session_manager import SessionManager
 from ...user_session_manager import UserSessionManager
 from .. import arguments
@@ -21,20 +21,26 @@ from .. import arguments
 class Command(BaseCommand):
     help = "Deletes expired sessions, batch by batch, and says how many of which login type went."
 
+    #: What tells and passes the time, in seconds.
+    clock = staticmethod(time.monotonic)
+    sleep = staticmethod(time.sleep)
+
     def add_arguments(self, parser: CommandParser) -> None:
+        arguments.add_login_types(parser)
+        arguments.add_batch_size(parser, "one statement deletes")
         parser.add_argument(
-            "--login-type",
-            action="append",
-            dest="login_types",
-            metavar="NAME",
-            help="Only this login type, for example FE; may be repeated. Default: all.",
+            "--max-seconds",
+            type=arguments.seconds,
+            metavar="N",
+            help="Stop once so many seconds are over. Default: when nothing is left.",
         )
         parser.add_argument(
-            "--batch-size",
-            type=arguments.batch_size,
-            default=BATCH_SIZE,
-            metavar="N",
-            help="How many sessions one statement deletes at the most. Default: %(default)s.",
+            "--pause",
+            type=arguments.seconds,
+            default=0.0,
+            metavar="SECONDS",
+            help="Wait so long between two batches, for replicas and vacuum to keep up; for "
+            "example 0.1. Default: %(default)s.",
         )
         parser.add_argument(
             "--dry-run", action="store_true", help="Only say how many sessions would go."
@@ -50,47 +56,76 @@ class Command(BaseCommand):
         *,
         login_types: list[str] | None,
         batch_size: int,
+        max_seconds: float | None,
+        pause: float,
         dry_run: bool,
         database: str | None,
         verbosity: int,
         **options: Any,
     ) -> None:
-        for name in login_types or []:
-            if name not in get_login_types():
-                raise CommandError(
-                    f"There is no login type {name!r}; choose from: {', '.join(get_login_types())}."
-                )
+        names = arguments.choose_login_types(login_types)
         if database is not None and database not in connections:
             raise CommandError(
                 f"There is no database {database!r}; choose from: {', '.join(connections)}."
             )
         arguments.check_batch_size(batch_size)
-        for name in dict.fromkeys(login_types or get_login_types()):
+        arguments.check_max_seconds(max_seconds)
+        arguments.check_pause(pause)
+        deadline = inf if max_seconds is None else self.clock() + max_seconds
+        for name in names:
             backend = _on_database(SessionManager.get_session_backend(name), database)
             manager = UserSessionManager.create(name, backend=backend)
+            is_stopped = False
             if dry_run:
                 count = backend.count_garbage(*manager.garbage_limits)
                 text = f"{name}: {count} expired sessions would be deleted."
             else:
-                count = self._collect(name, manager, batch_size, verbosity)
+                count, is_stopped = self._collect(
+                    manager, batch_size, pause=pause, deadline=deadline, verbosity=verbosity
+                )
                 text = f"{name}: {count} expired sessions deleted."
+            if backend.drops_expired:
+                went = "would go" if dry_run else "went"
+                text = (
+                    f"{name}: the storage drops expired sessions itself; "
+                    f"{count} entries {went} from users' lists."
+                )
             if verbosity:
                 self.stdout.write(text)
+                if is_stopped:
+                    self.stdout.write(
+                        f"Stopped for --max-seconds {max_seconds:g}; what is left goes next time."
+                    )
+            if is_stopped:
+                return
 
     def _collect(
-        self, name: str, manager: UserSessionManager, batch_size: int, verbosity: int
-    ) -> int:
+        self,
+        manager: UserSessionManager,
+        batch_size: int,
+        *,
+        pause: float,
+        deadline: float,
+        verbosity: int,
+    ) -> tuple[int, bool]:
+        """Return how many sessions went, and whether the time was over before the end was seen."""
         # One moment for counting and deleting, so that the bar ends where it said it would.
         now = int(time.time())
         shows_progress = verbosity > 0 and self.stdout.isatty() and sys.stderr.isatty()
         backend, limits = manager.backend, manager.garbage_limits
         total = backend.count_garbage(*limits, now=now) if shows_progress else 0
         count = 0
-        with tqdm(total=total, desc=name, unit=" sessions", disable=not total) as progress:
+        with tqdm(
+            total=total, desc=backend.login_type, unit=" sessions", disable=not total
+        ) as progress:
             for deleted in backend.iter_garbage(*limits, now=now, batch_size=batch_size):
                 count += deleted
                 progress.update(deleted)
-        return count
+                if self.clock() + pause >= deadline:
+                    return count, True
+                if pause:
+                    self.sleep(pause)
+        return count, False
 
 
 def _on_database(backend: SessionBackend, alias: str | None) -> SessionBackend:

@@ -1,0 +1,124 @@
+"""What the admin shows of a stored session, in words, whatever has stored it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import datetime, timezone
+from functools import cached_property
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.utils.formats import date_format
+from django.utils.html import format_html
+from django.utils.timezone import localtime
+from django.utils.translation import gettext, pgettext
+
+from ..masking import mask_credentials
+from ..session_data import CorruptSessionData
+from ..user_ids import find_user, stored_user_id
+from ..user_session import SessionRecord, UserSession
+from ..user_session_manager import UserSessionManager
+
+#: What a column shows where there is nothing to show, as the admin's own.
+NOTHING = "-"
+
+#: The columns of a list of sessions; each is an attribute of ``ShownSession``.
+COLUMNS = ("short_hash", "user_name", "kind", "updated_at", "expires_at", "ses_iplock")
+
+#: The fields of a page on one session.
+FIELDS = (*COLUMNS, "browser", "data")
+
+
+class ShownSession:
+    """One stored session as columns show it.
+
+    :param record: as a storage gives it
+    :param manager: of the login type; None: no login type uses the session any more
+    """
+
+    def __init__(self, record: SessionRecord, manager: UserSessionManager | None) -> None:
+        self.ses_id = record["ses_id"]
+        self.user_id = stored_user_id(record.get("ses_userid"))
+        self._record = record
+        self._manager = manager
+
+    @property
+    def short_hash(self) -> str:
+        return self.ses_id[:8]
+
+    @cached_property
+    def user(self) -> Any:
+        """The user, None for one who is deleted. Costs a query, but for ``fetch_users()``."""
+        return find_user(self.user_id)
+
+    @property
+    def user_name(self) -> str:
+        if self.user_id is None:
+            return NOTHING
+        if self.user is None:
+            return gettext("deleted user {}").format(self.user_id)
+        return str(self.user.get_username())
+
+    @property
+    def kind(self) -> str:
+        if self.user_id is None:
+            return pgettext("session", "Anonymous")
+        if self._record.get("ses_permanent"):
+            return pgettext("session", "Permanent")
+        return gettext("User")
+
+    @property
+    def updated_at(self) -> str:
+        if self._manager and self._session:
+            return _as_date(self._manager.expiry.last_used(self._session))
+        return _as_date(self._record.get("ses_tstamp", 0))
+
+    @property
+    def expires_at(self) -> str:
+        if self._manager and self._session:
+            return _as_date(self._manager.expiry.expires_at(self._session))
+        return NOTHING
+
+    @property
+    def ses_iplock(self) -> str:
+        return self._record.get("ses_iplock") or NOTHING
+
+    @property
+    def browser(self) -> str:
+        return self._session.meta.get("user_agent", NOTHING) if self._session else NOTHING
+
+    @property
+    def data(self) -> str:
+        if self._session is None:
+            return gettext("The data does not decode.")
+        masked = mask_credentials(self._session.data)
+        return format_html(
+            "<pre>{}</pre>", json.dumps(masked, indent=2, ensure_ascii=False, default=str)
+        )
+
+    @cached_property
+    def _session(self) -> UserSession | None:
+        serializer = self._manager.serializer if self._manager else None
+        try:
+            return UserSession.from_record("", self._record, serializer=serializer)
+        except CorruptSessionData:
+            return None
+
+
+def fetch_users(sessions: Iterable[Any]) -> None:
+    """Give each session its ``user``, None for one who is deleted. Costs one query."""
+    sessions = list(sessions)
+    users = get_user_model()._default_manager.in_bulk(
+        {session.user_id for session in sessions if session.user_id is not None}
+    )
+    for session in sessions:
+        session.user = users.get(session.user_id)
+
+
+def _as_date(timestamp: int) -> str:
+    try:
+        moment = datetime.fromtimestamp(timestamp, timezone.utc)
+    except (OverflowError, ValueError, OSError):  # no year that a calendar knows
+        return NOTHING
+    return date_format(localtime(moment), "DATETIME_FORMAT")

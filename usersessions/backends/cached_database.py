@@ -1,0 +1,270 @@
+"""Sessions in a table, and in front of it one of Django's caches for those that are in use.
+
+Django's caches cannot compare and set, so a record alone could not be kept right: a slow reader
+puts back what it has read before somebody else's write, or before the session ended, and a mark
+that forbids it may be evicted. Therefore each session has two entries. The record carries a token,
+and counts only while the other entry, its generation, holds that very token:
+
+* Who finds no generation adds one, with a new token, *before* reading the row. The record is put
+  into the cache under the token that was there before the row was read.
+* Who changes a row sets the generation to a new token that only this writer may use, *before* the
+  statement; so a process that dies in the middle leaves nothing to trust. *After* the commit, the
+  writer puts the new row into the cache under it; or drops both entries, if the session has ended,
+  if the row is not known, or if the generation is not the writer's own any more: then another one
+  has written meanwhile and may hold an older row.
+
+So every commit is followed by a change of generation, and no token comes twice: whatever arrives
+late, under an older token, is dead wherever it is put. Nothing hangs on how long anything takes,
+nor on what the cache evicts. Only a change of generation that does not reach the cache leaves an
+old record, for as long as entries live.
+
+In a transaction nothing is put into the cache: rows may be a snapshot, or be rolled back. What was
+written is dropped from it when the transaction is committed.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from django.core.cache import DEFAULT_CACHE_ALIAS, BaseCache, InvalidCacheBackendError, caches
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections, transaction
+
+from ..user_session import SessionRecord
+from .base import BATCH_SIZE, logger
+from .database import DatabaseSessionBackend
+
+#: Seconds that entries of the cache live.
+CACHE_TIMEOUT = 60
+
+#: How a token begins: with the one, any reader of the row may use it; with the other, its writer.
+READING, WRITING = "r", "w"
+
+
+class CachedDatabaseSessionBackend(DatabaseSessionBackend):
+    """Keeps sessions in a table; reads those that are in use from a cache, without a query.
+
+    Options: those of ``DatabaseSessionBackend``; ``cache``, an alias of ``CACHES`` (default:
+    ``"default"``); ``cache_timeout``, the seconds that entries live (default: 60), which is also
+    for how long an ended session may still be honoured when the process that ended it could not
+    reach the cache.
+
+    A cache that fails is logged as a warning, and the database answers. Lists, users' sessions and
+    whatever is compared with a write come from the database. Rows that are changed past this class
+    leave the cache by themselves.
+    """
+
+    known_options = (*DatabaseSessionBackend.known_options, "cache", "cache_timeout")
+
+    def validate_configuration(self) -> None:
+        super().validate_configuration()
+        setting = f'USERSESSIONS["{self.login_type}"]["OPTIONS"]'
+        alias = self.cache_alias
+        if alias not in caches:
+            raise ImproperlyConfigured(
+                f'{setting}["cache"] must be a cache alias, one of '
+                f"{', '.join(map(repr, caches))}, not {alias!r}."
+            )
+        try:
+            caches[alias]
+        except InvalidCacheBackendError as exc:
+            raise ImproperlyConfigured(
+                f'{setting}["cache"] names {alias!r}, whose BACKEND cannot be imported: {exc}'
+            ) from exc
+        timeout: Any = self.cache_timeout
+        if not isinstance(timeout, int) or isinstance(timeout, bool) or timeout < 1:
+            raise ImproperlyConfigured(
+                f'{setting}["cache_timeout"] must be an integer of at least 1 (seconds), '
+                f"not {timeout!r}."
+            )
+
+    @property
+    def cache_alias(self) -> str:
+        """Which of ``CACHES`` it is."""
+        alias: str = self.options.get("cache", DEFAULT_CACHE_ALIAS)
+        return alias
+
+    @property
+    def cache_timeout(self) -> int:
+        """Seconds that entries live."""
+        timeout: int = self.options.get("cache_timeout", CACHE_TIMEOUT)
+        return timeout
+
+    @property
+    def cache(self) -> BaseCache:
+        """The cache of this thread."""
+        return caches[self.cache_alias]
+
+    def _read(self, ses_ids: Sequence[str]) -> SessionRecord | None:
+        connection = connections[self.database]
+        found = None
+        if not self._has_uncommitted_writes():
+            found = self._try("get_many", [key for each in ses_ids for key in self._keys_of(each)])
+        if found is None:
+            return self._find(ses_ids)
+        tokens: dict[str, str] = {}
+        for ses_id in ses_ids:
+            generation_key, record_key = self._keys_of(ses_id)
+            token, cached = found.get(generation_key), found.get(record_key)
+            if token is not None and cached is not None and cached[0] == token:
+                record: SessionRecord = cached[1]
+                return record
+            if token is not None:
+                tokens[ses_id] = token
+        if connection.in_atomic_block:
+            return self._find(ses_ids)
+        for ses_id in ses_ids:
+            token = _new_token(READING)
+            if ses_id not in tokens and self._try("add", *self._generation(ses_id, token)):
+                tokens[ses_id] = token
+        current = self._find(ses_ids)
+        if current is not None and connection.autocommit:
+            token = tokens.get(current["ses_id"], WRITING)
+            if token.startswith(READING):
+                self._put(current, token)
+        return current
+
+    def _insert(self, ses_id: str, record: SessionRecord) -> bool:
+        with self._changing([ses_id]) as change:
+            if not super()._insert(ses_id, record):
+                return False
+            values: dict[str, Any] = {**self._blank, **record, "ses_id": ses_id}
+            change.record = self._record([values[column] for column in self._columns])
+            return True
+
+    def _update(
+        self, ses_ids: Sequence[str], values: SessionRecord, expected: SessionRecord
+    ) -> bool:
+        sql, params = self._update_statement(ses_ids, values, expected)
+        with self._changing({*ses_ids, values["ses_id"]}) as change:
+            if not self._can_return_from("UPDATE"):
+                return self._execute(sql, params) > 0
+            rows = self._fetch(f"{sql} RETURNING {self._all_columns}", params)
+            for row in rows:
+                change.record = self._record(row)
+            return bool(rows)
+
+    def _delete(self, ses_ids: Sequence[str], expected: SessionRecord) -> int:
+        with self._changing(ses_ids):
+            return super()._delete(ses_ids, expected)
+
+    def _delete_by_key(self, ses_ids: Sequence[str], condition: str, params: Sequence[Any]) -> int:
+        with self._changing(ses_ids):
+            return super()._delete_by_key(ses_ids, condition, params)
+
+    def _delete_where(self, where: str, params: Sequence[Any]) -> int:
+        ses_id = self._quote("ses_id")
+        if self._can_return_from("DELETE"):
+            sql = f"DELETE FROM {self._table} WHERE {where} RETURNING {ses_id}"
+            ended = [row[0] for row in self._fetch(sql, params)]
+            if ended:
+                # Which they are is known only now; in a transaction that is before the commit.
+                with self._changing(ended):
+                    pass
+            return len(ended)
+        connection = connections[self.database]
+        # With the lock, the rows as they are now, even in a transaction that sees a snapshot.
+        lock = connection.ops.for_update_sql() if connection.features.has_select_for_update else ""
+        sql = f"SELECT {ses_id} FROM {self._table} WHERE {where} LIMIT {BATCH_SIZE} {lock}"
+        removed = 0
+        # Again until there is none: sessions that are renewed meanwhile have another hash.
+        while rows := self._fetch(sql, params):
+            removed += self._delete_by_key([row[0] for row in rows], where, params)
+        return removed
+
+    @contextmanager
+    def _changing(self, ses_ids: Collection[str]) -> Iterator[_Change]:
+        """Keep the cache right around a statement that changes or ends these sessions."""
+        change = _Change()
+        generations = dict(self._generation(each, change.token)[:2] for each in ses_ids)
+        is_marked = not self._try("set_many", generations, self.cache_timeout, failed=True)
+        try:
+            yield change
+        finally:
+            connection = connections[self.database]
+            if connection.in_atomic_block:
+                transaction.on_commit(partial(self._drop, tuple(ses_ids)), using=self.database)
+            elif connection.autocommit:
+                self._settle(ses_ids, change if is_marked else _Change())
+
+    def _settle(self, ses_ids: Collection[str], change: _Change) -> None:
+        stored = change.record
+        if stored is not None:
+            generation_key, _ = self._keys_of(stored["ses_id"])
+            if self._try("get", generation_key) == change.token:
+                self._drop([each for each in ses_ids if each != stored["ses_id"]])
+                self._put(stored, change.token)
+                return
+        self._drop(ses_ids)
+
+    def _put(self, record: SessionRecord, token: str) -> None:
+        _, record_key = self._keys_of(record["ses_id"])
+        self._try("set", record_key, (token, record), self.cache_timeout)
+
+    def _drop(self, ses_ids: Collection[str]) -> None:
+        if ses_ids:
+            self._try("delete_many", [key for each in ses_ids for key in self._keys_of(each)])
+
+    def _has_uncommitted_writes(self) -> bool:
+        """Whether the transaction has changed sessions: only the database knows its own rows."""
+        waiting = (entry[1] for entry in connections[self.database].run_on_commit)
+        drops = (getattr(call, "func", None) for call in waiting)
+        return any(getattr(drop, "__func__", None) is type(self)._drop for drop in drops)
+
+    def _generation(self, ses_id: str, token: str) -> tuple[str, str, int]:
+        return self._keys_of(ses_id)[0], token, self.cache_timeout
+
+    def _keys_of(self, ses_id: str) -> tuple[str, str]:
+        """Return the keys of a session's generation and record, which any cache takes.
+
+        The database is part of them: sites with one for each tenant share the cache.
+        """
+        place = f"{self.login_type}.{self.database}".encode().hex()
+        return f"usersessions.{place}.{ses_id}.generation", f"usersessions.{place}.{ses_id}.record"
+
+    def _try(self, operation: str, *args: Any, failed: Any = None) -> Any:
+        """Call a method of the cache; return ``failed`` when the cache does."""
+        try:
+            answer = getattr(self.cache, operation)(*args)
+        except Exception as exc:
+            # The name alone: messages may quote what was to be stored.
+            problem = f"{type(exc).__module__}.{type(exc).__qualname__}"
+        else:
+            if not (operation == "set_many" and answer):  # the keys that Memcached did not take
+                return answer
+            problem = "not stored"
+        logger.warning(
+            "The cache %r of the %s sessions failed (%s: %s); the database answers.",
+            self.cache_alias,
+            self.login_type,
+            operation,
+            problem,
+        )
+        return failed
+
+    def _can_return_from(self, kind: str) -> bool:
+        """Whether a statement can tell the rows that it has changed."""
+        connection = connections[self.database]
+        takes_returning = connection.features.can_return_columns_from_insert
+        return takes_returning and (kind == "DELETE" or connection.vendor != "mysql")
+
+    @property
+    def _all_columns(self) -> str:
+        return self._sql(("columns",), lambda: ", ".join(map(self._quote, self._columns)))
+
+
+class _Change:
+    """What one statement does, as far as the cache must know."""
+
+    def __init__(self) -> None:
+        self.token = _new_token(WRITING)
+        #: The row as it is after the statement; None: it is not known, or there is none.
+        self.record: SessionRecord | None = None
+
+
+def _new_token(kind: str) -> str:
+    return kind + secrets.token_hex(8)

@@ -1,0 +1,377 @@
+"""Where a Redis is, and one way to speak to it from synchronous and from async code."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import redis
+import redis.asyncio
+import redis.asyncio.cluster
+import redis.asyncio.retry
+import redis.asyncio.sentinel
+import redis.cluster
+import redis.retry
+import redis.sentinel
+from redis.backoff import NoBackoff
+from redis.connection import parse_url as untyped_parse_url
+from redis.exceptions import NoScriptError
+
+from ..native_async import is_on_loop, wait_for
+from .redis_scripts import Script
+
+#: Seconds that a command may take, and a connection, unless the options say otherwise.
+TIMEOUT = 5
+
+#: How many connections one process keeps to a single server at the most, unless told; who finds
+#: none left waits for one. The clients for Sentinel and Cluster raise errors instead.
+MAX_CONNECTIONS = 100
+NO_LIMIT = 2**31
+
+Node = tuple[str, int]
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _whole(lowest: int, highest: int) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and lowest <= value <= highest
+
+
+def _true_or_false(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _seconds(value: Any) -> bool:
+    return type(value) in (int, float) and value > 0
+
+
+def _parse_url(url: str) -> dict[str, Any]:
+    parsed: dict[str, Any] = untyped_parse_url(url)  # type: ignore[no-untyped-call]
+    parsed.pop("connection_class", None)
+    return parsed
+
+
+def _url(value: Any) -> bool:
+    try:
+        return _text(value) and all(
+            name in _IN_URLS and OPTIONS[name][0](part)
+            for name, part in _parse_url(value).items()
+            if name not in ("path", "db")
+        )
+    except ValueError:
+        return False
+
+
+def _nodes(value: Any) -> bool:
+    return (
+        isinstance(value, (list, tuple))
+        and bool(value)
+        and all(
+            isinstance(node, (list, tuple))
+            and len(node) == 2
+            and _text(node[0])
+            and _whole(1, 65535)(node[1])
+            for node in value
+        )
+    )
+
+
+_URL = (
+    'a URL such as "redis://127.0.0.1:6379/0", "rediss://..." or "unix:///path?db=0" '
+    "(other options stand beside it)"
+)
+_NODES = 'a list of (host, port), for example [("10.0.0.1", 26379)]'
+_SECONDS = "a number of seconds above 0"
+_FILE = "the path of a file"
+_FLAG = "True or False"
+
+#: Every option: which values are right, and what to say of others.
+OPTIONS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "url": (_url, _URL),
+    "host": (_text, "the name or address of a server"),
+    "port": (_whole(1, 65535), "an integer from 1 to 65535"),
+    "database": (_whole(0, 2**31), "an integer of at least 0"),
+    "username": (_text, "a text that is not empty"),
+    "password": (_text, "a text that is not empty"),
+    "cluster": (_true_or_false, _FLAG),
+    "nodes": (_nodes, _NODES),
+    "sentinels": (_nodes, _NODES),
+    "service_name": (_text, "the name that the sentinels give the server"),
+    "sentinel_username": (_text, "a text that is not empty"),
+    "sentinel_password": (_text, "a text that is not empty"),
+    "ssl": (_true_or_false, _FLAG),
+    "ssl_ca_certs": (_text, _FILE),
+    "ssl_certfile": (_text, _FILE),
+    "ssl_keyfile": (_text, _FILE),
+    "ssl_cert_reqs": (
+        lambda value: value in ("required", "optional", "none"),
+        'one of "required", "optional", "none"',
+    ),
+    "ssl_check_hostname": (_true_or_false, _FLAG),
+    "key_prefix": (
+        lambda value: isinstance(value, str) and re.fullmatch(r"[\w.:-]+", value, re.A) is not None,
+        'letters, digits and any of "_.:-"',
+    ),
+    "socket_timeout": (_seconds, _SECONDS),
+    "socket_connect_timeout": (_seconds, _SECONDS),
+    "health_check_interval": (_seconds, _SECONDS),
+    "max_connections": (_whole(1, 2**31), "an integer of at least 1"),
+}
+
+#: Options that belong to one way of naming the servers, and make no sense with another.
+_WAYS = {
+    "url": ("host", "port", "database", "username", "password", "nodes", "sentinels"),
+    "nodes": ("host", "port", "sentinels"),
+    "sentinels": ("host", "port", "cluster"),
+    "cluster": ("database",),
+}
+
+_NOT_OF_CONNECTIONS = {
+    *("url", "cluster", "nodes", "sentinels", "service_name", "ssl", "key_prefix"),
+    *("sentinel_username", "sentinel_password"),
+}
+
+#: What may be in a URL, besides the path of a socket and the database.
+_IN_URLS = {"host", "port", "username", "password"}
+
+_NEEDED = (
+    ("nodes", "cluster"),
+    ("sentinels", "service_name"),
+    ("service_name", "sentinels"),
+    ("sentinel_username", "sentinels"),
+    ("sentinel_password", "sentinels"),
+    *((name, "ssl") for name in OPTIONS if name.startswith("ssl_")),
+    ("ssl_keyfile", "ssl_certfile"),
+)
+
+
+def _is_secure(options: Mapping[str, Any]) -> bool:
+    return bool(options.get("ssl")) or str(options.get("url")).startswith("rediss:")
+
+
+def find_faults(options: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with options, each as the rest of a sentence after their setting."""
+    for name, value in options.items():
+        if name not in OPTIONS:
+            known = ", ".join(f'"{option}"' for option in OPTIONS)
+            yield f' has the unknown option "{name}"; known: {known}.'
+        elif not OPTIONS[name][0](value):
+            # A password or a URL with one is nobody's to read in a log.
+            shown = "what it is" if "password" in name or name == "url" else repr(value)
+            yield f'["{name}"] must be {OPTIONS[name][1]}, not {shown}.'
+    given = {name for name in options if options[name] is not False or name.startswith("ssl_")}
+    url = options.get("url")
+    parsed = _parse_url(str(url)) if _url(url) else {}
+    if _is_secure(options):
+        given.add("ssl")
+    if "path" in parsed and "ssl" in given:
+        yield ' has "ssl", but "url" names a socket; leave one of them out.'
+    if "cluster" in given and (parsed.get("db") or "path" in parsed):
+        yield ' has "cluster", which has one database and no socket; "url" names another one.'
+    for way, excluded in _WAYS.items():
+        for name in sorted(given & set(excluded)) if way in given else ():
+            yield f' has both "{way}" and "{name}"; leave one of them out.'
+    for name, needed in _NEEDED:
+        if name in given and needed not in given:
+            yield f' has "{name}", which needs "{needed}" as well.'
+
+
+class RedisConnection:
+    """The clients of one set of options: one for all threads, and one for each event loop.
+
+    Nothing connects before the first command. No script is sent twice: whether one that got no
+    answer was carried out, only the next reading tells. (Pipelines on a cluster, of commands that
+    may be repeated, redis-py sends again by itself.)
+    """
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self.options = options
+        self._loops: dict[asyncio.AbstractEventLoop, tuple[Any, AsyncGenerator[None, None]]] = {}
+
+    @property
+    def is_cluster(self) -> bool:
+        return bool(self.options.get("cluster"))
+
+    def run(self, operation: Callable[[Any], Any]) -> Any:
+        """Return what an operation on the client gives; on an event loop, it is awaited."""
+        if is_on_loop():
+            return wait_for(self._run_on_loop(operation))
+        with self._naming_closed_connections():
+            return operation(self._client)
+
+    def get(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Return what is stored under keys. One round trip; on Cluster, one to each node."""
+        if len(keys) == 1:
+            return [self.run(lambda client: client.get(keys[0]))]
+        if self.is_cluster or not keys:
+            return self.pipeline([("GET", key) for key in keys])
+        return list(self.run(lambda client: client.mget(keys)))
+
+    def pipeline(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Return the answers to commands that go out together."""
+
+        def execute(client: Any) -> Any:
+            pipeline = client.pipeline(transaction=False)
+            for command in commands:
+                pipeline.execute_command(*command)
+            return pipeline.execute()
+
+        return list(self.run(execute)) if commands else []
+
+    def script(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        """Return what a script answers. One round trip, two on a server that does not know it."""
+        try:
+            return self.run(lambda client: client.evalsha(script.sha, len(keys), *keys, *args))
+        except NoScriptError:
+            return self.run(lambda client: client.eval(script.text, len(keys), *keys, *args))
+
+    def scan(self, pattern: str, count: int, start: str = "") -> Iterator[tuple[list[str], str]]:
+        """Yield keys, about ``count`` at a time, each time with where to go on; "" at the end.
+
+        A key may come twice, as SCAN has it. Blocks, also on an event loop.
+
+        :param start: where to go on; "": at the beginning, as whatever is no such place
+        """
+        place = re.fullmatch(r"([0-9]{1,19})@(.*)", start)
+        cursor, first = (int(place[1]), place[2]) if place else (0, "")
+        # By name, so that a node that comes or goes meanwhile does not move the others.
+        servers = sorted(item for item in self._servers.items() if item[0] >= first)
+        names = [name for name, _ in servers]
+        for (name, client), following in zip(servers, [*names, None][1:], strict=True):
+            cursor = cursor if name == first else 0
+            while True:
+                cursor, keys = client.scan(cursor=cursor, match=pattern, count=count)
+                where = f"{cursor}@{name}" if cursor else f"0@{following}" if following else ""
+                yield [key.decode() for key in keys], where
+                if not cursor:
+                    break
+
+    def server_time(self) -> int:
+        """Return Unix seconds by the server's clock; of a cluster, by the clock that is behind."""
+        return min(int(client.time()[0]) for client in self._servers.values())
+
+    @property
+    def _servers(self) -> dict[str, Any]:
+        """The clients of the servers that hold the keys, by name."""
+        if not self.is_cluster:
+            return {"": self._client}
+        nodes = self._client.get_primaries()
+        return {node.name: self._client.get_redis_connection(node) for node in nodes}
+
+    def close(self) -> None:
+        if "_client" in self.__dict__:
+            for client in self._with_sentinels(self.__dict__.pop("_client")):
+                client.close()
+
+    # Clients
+
+    @cached_property
+    def _client(self) -> Any:
+        return self._make_client(redis)
+
+    async def _run_on_loop(self, operation: Callable[[Any], Any]) -> Any:
+        loop = asyncio.get_running_loop()
+        if loop not in self._loops:
+            client = self._make_client(redis.asyncio)
+            closer = self._close_with(loop, client)
+            self._loops[loop] = client, closer
+            await anext(closer)
+        with self._naming_closed_connections():
+            return await operation(self._loops[loop][0])
+
+    @contextmanager
+    def _naming_closed_connections(self) -> Iterator[None]:
+        try:
+            yield
+        except (AttributeError, TypeError, RuntimeError) as exc:
+            if not self.is_cluster:
+                raise
+            # When a node goes away, redis-py closes connections to it that other threads or tasks
+            # are using; Pythons and event loops differ in what they say then.
+            raise redis.ConnectionError("The connection was closed while it was used.") from exc
+
+    async def _close_with(
+        self, loop: asyncio.AbstractEventLoop, client: Any
+    ) -> AsyncGenerator[None, None]:
+        # Whoever ends a loop properly closes its asynchronous generators: the one sign of that.
+        try:
+            yield
+        finally:
+            del self._loops[loop]
+            for each in self._with_sentinels(client):
+                await each.aclose()
+
+    def _with_sentinels(self, client: Any) -> list[Any]:
+        if "sentinels" not in self.options:
+            return [client]
+        return [client, *client.connection_pool.sentinel_manager.sentinels]
+
+    def _make_client(self, kind: Any) -> Any:
+        """Return a client.
+
+        :param kind: the package ``redis`` or ``redis.asyncio``, which have the same names
+        """
+        arguments = self._arguments(kind)
+        is_secure = _is_secure(self.options)
+        is_single = not self.is_cluster and "sentinels" not in self.options
+        arguments = {"max_connections": MAX_CONNECTIONS if is_single else NO_LIMIT, **arguments}
+        if self.is_cluster:
+            nodes = [kind.cluster.ClusterNode(*node) for node in self._nodes]
+            return kind.RedisCluster(startup_nodes=nodes, ssl=is_secure, **arguments)
+        if "sentinels" in self.options:
+            sentinels = kind.sentinel.Sentinel(
+                self.options["sentinels"], sentinel_kwargs=self._sentinel_arguments(arguments)
+            )
+            name = self.options["service_name"]
+            return sentinels.master_for(name, ssl=is_secure, **arguments)
+        if is_secure:
+            arguments["connection_class"] = kind.SSLConnection
+        elif "path" in arguments:
+            arguments["connection_class"] = kind.UnixDomainSocketConnection
+        return kind.Redis.from_pool(
+            kind.BlockingConnectionPool(timeout=arguments["socket_connect_timeout"], **arguments)
+        )
+
+    @property
+    def _nodes(self) -> Sequence[Node]:
+        named = _parse_url(self.options["url"]) if "url" in self.options else self.options
+        default = [(named.get("host", "localhost"), named.get("port", 6379))]
+        nodes: Sequence[Node] = self.options.get("nodes", default)
+        return nodes
+
+    def _arguments(self, kind: Any) -> dict[str, Any]:
+        """Return the options in redis-py's words, without those that name no connection."""
+        given = _parse_url(self.options["url"]) if "url" in self.options else {}
+        given |= {
+            "db" if name == "database" else name: value
+            for name, value in self.options.items()
+            if name not in _NOT_OF_CONNECTIONS
+        }
+        if self.is_cluster:
+            for name in ("host", "port", "db"):
+                given.pop(name, None)
+        return {
+            "socket_timeout": TIMEOUT,
+            "socket_connect_timeout": TIMEOUT,
+            "retry": kind.retry.Retry(NoBackoff(), 0),
+            # With RESP3, redis-py 8 takes what waits on a pooled connection, its end too, for
+            # notifications of the server's, and goes on using it.
+            "protocol": 2,
+            **given,
+        }
+
+    def _sentinel_arguments(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return how to connect to the sentinels: as to the server, but for who asks."""
+        names = ("socket_timeout", "socket_connect_timeout", "retry")
+        own = {name: arguments[name] for name in names}
+        own |= {name: value for name, value in arguments.items() if name.startswith("ssl_")}
+        for name in ("username", "password"):
+            if f"sentinel_{name}" in self.options:
+                own[name] = self.options[f"sentinel_{name}"]
+        return {**own, "ssl": _is_secure(self.options)}

@@ -1,0 +1,202 @@
+"""What Redis does with a session in one step: Lua, run by the server.
+
+A record is JSON: ``SessionRecord`` without ``ses_id``, which is in the key. ``ses_userid``
+is a string for a user and a number for nobody. Sessions of a user are listed in a sorted set, each
+``ses_id`` with the server's time at which its key will be gone at the latest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple
+
+
+class Script(NamedTuple):
+    text: str
+    sha: str
+
+
+def _script(text: str) -> Script:
+    return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+_COMMON = """
+-- Nothing for what is no record: somebody else has written it.
+local function decode(text)
+  local is_json, record = pcall(cjson.decode, text)
+  if is_json and type(record) == 'table' and type(record.ses_data) == 'string'
+      and type(record.ses_tstamp) == 'number'
+      and (type(record.ses_userid) == 'string' or type(record.ses_userid) == 'number') then
+    return record
+  end
+end
+
+local function trim(user)
+  local time = tonumber(redis.call('TIME')[1])
+  redis.call('ZREMRANGEBYSCORE', user, '-inf', '(' .. time)
+  return time
+end
+
+local function enter(user, ses_id, seconds)
+  redis.call('ZADD', user, 'GT', trim(user) + seconds, ses_id)
+  if redis.call('TTL', user) < seconds then
+    redis.call('EXPIRE', user, seconds)
+  end
+end
+"""
+
+# ARGV of every script with records: [1] the site's time, [2] how long users' sessions live unused,
+# [3] visitors', [4] how much longer their keys do, all in seconds; [5] see below.
+_RECORDS = """
+local now, grace = tonumber(ARGV[1]), tonumber(ARGV[4])
+local user_lifetime, visitor_lifetime = tonumber(ARGV[2]), tonumber(ARGV[3])
+-- What the name of a user's list starts with; empty where the caller keeps the lists.
+local lists = ARGV[5]
+
+local function is_as(record, expected)
+  for field, value in pairs(expected) do
+    if record[field] ~= value then
+      return false
+    end
+  end
+  return true
+end
+
+local function is_listed(record)
+  return lists ~= '' and type(record.ses_userid) == 'string'
+end
+
+local function seconds_left(record)
+  local lifetime = type(record.ses_userid) == 'string' and user_lifetime or visitor_lifetime
+  return math.max(record.ses_tstamp + lifetime - now, 0) + grace
+end
+
+local function list(record, ses_id)
+  if is_listed(record) then
+    enter(lists .. record.ses_userid, ses_id, seconds_left(record))
+  end
+end
+
+local function unlist(record, ses_id)
+  if is_listed(record) then
+    redis.call('ZREM', lists .. record.ses_userid, ses_id)
+  end
+end
+"""
+
+#: Store a record unless the key is taken. KEYS: where. ARGV[6]: ses_id, [7]: record. -> 0 or 1
+INSERT = _script(
+    _COMMON
+    + _RECORDS
+    + """
+local record = decode(ARGV[7])
+if not redis.call('SET', KEYS[1], ARGV[7], 'NX', 'EX', seconds_left(record)) then
+  return 0
+end
+list(record, ARGV[6])
+return 1
+"""
+)
+
+#: Change fields, and perhaps the key. KEYS[1]: the key afterwards, then where the record may be.
+#: ARGV[6]: fields to set, [7]: fields that must hold, then the ses_id of each key. -> 0 or 1
+UPDATE = _script(
+    _COMMON
+    + _RECORDS
+    + """
+for place = 2, #KEYS do
+  local text = redis.call('GET', KEYS[place])
+  if text then
+    local record, before = decode(text), decode(text)
+    if not record or not is_as(record, cjson.decode(ARGV[7])) then
+      return 0
+    end
+    for field, value in pairs(cjson.decode(ARGV[6])) do
+      record[field] = value
+    end
+    local moves = KEYS[place] ~= KEYS[1]
+    -- First what a full server refuses: nothing must be half done.
+    if not redis.call('SET', KEYS[1], cjson.encode(record), moves and 'NX' or 'XX',
+                      'EX', seconds_left(record)) then
+      return redis.error_reply('TAKEN The new key of a session is in use.')
+    end
+    if moves then
+      redis.call('DEL', KEYS[place])
+    end
+    if moves or before.ses_userid ~= record.ses_userid then
+      unlist(before, ARGV[7 + place])
+    end
+    list(record, ARGV[8])
+    return 1
+  end
+end
+return 0
+"""
+)
+
+#: Delete records. KEYS: which. ARGV[6]: fields that must hold, then the ses_id of each key. What is
+#: no record goes, too, unless its data matters. -> how many there were
+DELETE = _script(
+    _COMMON
+    + _RECORDS
+    + """
+local expected, deleted = cjson.decode(ARGV[6]), 0
+for place, key in ipairs(KEYS) do
+  local text = redis.call('GET', key)
+  local record = text and decode(text)
+  if record and is_as(record, expected) or text and not record and not expected.ses_data then
+    redis.call('DEL', key)
+    unlist(record or {}, ARGV[6 + place])
+    deleted = deleted + 1
+  end
+end
+return deleted
+"""
+)
+
+#: Delete a record that nobody has changed. KEYS: which. ARGV: what was read there. -> 0 or 1
+DELETE_AS_READ = _script(
+    "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('DEL', KEYS[1]) or 0"
+)
+
+#: Put a session on its user's list. KEYS: the list. ARGV: ses_id, seconds until its key is gone.
+ENTER = _script(_COMMON + "enter(KEYS[1], ARGV[1], tonumber(ARGV[2]))")
+
+#: -> the ses_ids on a user's list, without those whose keys are gone. KEYS: the list.
+LIST = _script(
+    _COMMON
+    + """
+local time = redis.call('TIME')[1]
+-- Where it may: a replica can only be read.
+redis.pcall('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. time)
+return redis.call('ZRANGEBYSCORE', KEYS[1], time, '+inf')
+"""
+)
+
+#: Delete what is on a user's list, a batch at most, but for records of others. KEYS: the list.
+#: ARGV: what the records' keys start with, the user, the size of a batch, then the ses_ids that
+#: stay. -> how many records went, how many entries the list lost
+DELETE_BY_USER = _script(
+    _COMMON
+    + """
+local kept, deleted, taken = {}, 0, 0
+for place = 4, #ARGV do
+  kept[ARGV[place]] = true
+end
+trim(KEYS[1])
+local last = tonumber(ARGV[3]) + #ARGV - 4
+for _, ses_id in ipairs(redis.call('ZRANGE', KEYS[1], 0, last)) do
+  if not kept[ses_id] then
+    local key = ARGV[1] .. ses_id
+    local text = redis.call('GET', key)
+    local record = text and decode(text)
+    if text and not (record and record.ses_userid ~= ARGV[2]) then
+      deleted = deleted + redis.call('DEL', key)
+    end
+    redis.call('ZREM', KEYS[1], ses_id)
+    taken = taken + 1
+  end
+end
+return {deleted, taken}
+"""
+)
