@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +14,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from testproject.shop.models import Product
+from usersessions import user_session_manager
 from usersessions.store import SessionStore
 from usersessions.test import Client
 
@@ -36,6 +38,13 @@ class Clock:
 
     def forward(self, seconds: float) -> None:
         self.now += seconds
+
+
+@pytest.fixture(autouse=True)
+def even_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No collection by ``GC_PROBABILITY``'s 1 %: one run in a hundred would count its queries."""
+    chance = SimpleNamespace(random=lambda: 0.5)
+    monkeypatch.setattr(user_session_manager, "random", chance)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import random
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -1220,7 +1219,7 @@ def test_collection_runs_with_a_chance_of_so_many_percent(
     collects: bool,
 ) -> None:
     FrontendSessionFactory.create_batch(3, ses_tstamp=0)
-    monkeypatch.setattr(random, "random", lambda: dice)
+    monkeypatch.setattr("usersessions.user_session_manager.random.random", lambda: dice)
     with session_queries:
         collected = manager.collect_garbage(probability)
     assert collected == (3 if collects else 0)
@@ -1236,7 +1235,7 @@ def test_collection_runs_once_in_a_hundred_unless_told(
     collected: int,
 ) -> None:
     FrontendSessionFactory(ses_tstamp=0)
-    monkeypatch.setattr(random, "random", lambda: dice)
+    monkeypatch.setattr("usersessions.user_session_manager.random.random", lambda: dice)
     assert manager.collect_garbage() == collected
 
 
