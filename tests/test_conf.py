@@ -61,6 +61,7 @@ DEFAULTS = {
     "cookie_format": "token",
     "cookie_allow_scopeless": False,
     "switch_permission": "usersessions.auth.permissions.superusers_may_switch",
+    "switch_max_seconds": 0,
     "adopt_from": None,
 }
 BACKEND_DEFAULTS = {
@@ -206,6 +207,7 @@ GOOD: dict[str, list[Any]] = {
     "URL_PREFIXES": [[], ["/admin/"], ("/admin/", "/staff/"), ["/"]],
     "ADOPT_FROM": [None, "django.contrib.sessions.backends.db"],
     "SWITCH_PERMISSION": ["usersessions.auth.permissions.superusers_may_switch", a_callable],
+    "SWITCH_MAX_SECONDS": [0, 1, 900],
 }
 BAD: dict[str, list[Any]] = {
     "BACKEND": [None, "", 5, ["x"], "DatabaseSessionBackend", "no.such.Backend"],
@@ -232,6 +234,7 @@ BAD: dict[str, list[Any]] = {
     "URL_PREFIXES": ["/admin/", ["admin/"], ["/admin/", ""], [None], None, {"/admin/"}],
     "ADOPT_FROM": ["", 5, True],
     "SWITCH_PERMISSION": [None, "", "no.such.function", True],
+    "SWITCH_MAX_SECONDS": TOO_LITTLE,
 }
 MUST_BE = {
     "BACKEND": "the dotted path of a SessionBackend class",
@@ -258,6 +261,7 @@ MUST_BE = {
     "URL_PREFIXES": 'a list of path prefixes that start with "/"',
     "ADOPT_FROM": "None or the dotted path of the SESSION_ENGINE that the site had",
     "SWITCH_PERMISSION": "a callable or the dotted path of one",
+    "SWITCH_MAX_SECONDS": "an integer of at least 0 (seconds)",
 }
 
 
@@ -341,7 +345,7 @@ def test_unknown_key_is_refused_with_the_known_ones(settings: Any) -> None:
             "COOKIE_ALLOW_SCOPELESS, COOKIE_DOMAIN, COOKIE_FORMAT, COOKIE_NAME, COOKIE_PATH, "
             "COOKIE_SAMESITE, COOKIE_SECURE, GC_PROBABILITY, LIFETIME, LOCK_IP, LOCK_IPV6, "
             "MAX_DATA_SIZE, MAX_LIFETIME, MAX_SESSIONS_PER_USER, OPTIONS, PERMANENT_LOGIN, "
-            "SERIALIZER, SWITCH_PERMISSION, TIMEOUT, URL_PREFIXES.",
+            "SERIALIZER, SWITCH_MAX_SECONDS, SWITCH_PERMISSION, TIMEOUT, URL_PREFIXES.",
         )
     ]
 

@@ -363,3 +363,18 @@ def test_timestamp_is_never_below_0(rules: ExpiryRules, session: UserSession) ->
 
 def test_timestamp_is_never_below_0_because_of_the_limit(limited_rules: ExpiryRules) -> None:
     assert limited_rules.timestamp(a_session(meta={"login_at": -LIMIT})) == 0
+
+
+# The limit from a switch
+
+
+@pytest.mark.parametrize(
+    ("max_lifetime", "switch_max_seconds", "ends_in"),
+    [(0, 0, TIMEOUT), (0, 900, 900), (700, 900, 700), (900, 700, 700), (86400, 86400, TIMEOUT)],
+)
+def test_switched_session_ends_at_the_first_of_its_limits(
+    clock: Clock, max_lifetime: int, switch_max_seconds: int, ends_in: int
+) -> None:
+    rules = ExpiryRules(TIMEOUT, ANONYMOUS_LIFETIME, max_lifetime, clock, switch_max_seconds)
+    session = a_session(meta={"login_at": NOW, "switched_at": NOW})
+    assert rules.timestamp(session) + TIMEOUT == rules.expires_at(session) == NOW + ends_in

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 from django.contrib import auth as django_auth
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth import update_session_auth_hash
 from django.core.management import call_command
 from django.http import HttpResponse
@@ -446,7 +447,45 @@ def test_original_user_is_asked_for_in_a_thread(
         return await request.session.aget("backuserid")
 
     assert avisit(client, session_only).content == repr(superuser.pk).encode()
-    assert thread_hops.count("find_user") == 1
+    assert thread_hops.count("_entitled_users") == 1
+
+
+@pytest.mark.parametrize("login_types", [("FE",), ("FE", "BE")], ids="+".join)
+def test_session_that_a_switch_hangs_on_is_asked_for_where_it_is_kept(
+    storage: Storage,
+    settings: Any,
+    alice: Any,
+    superuser: Any,
+    thread_hops: list[str],
+    login_types: tuple[str, ...],
+) -> None:
+    storage.use(settings, *login_types)
+    client, async_client = Client(), AsyncClient()
+    client.force_login(superuser, login_type="BE")
+    visit(client, lambda request: auth.switch_user(request, alice, login_type="FE"), "/admin/")
+    async_client.cookies["fe_sessionid"] = client.cookies["fe_sessionid"].value
+    thread_hops.clear()
+
+    async def session_only(request: Any) -> Any:
+        return await request.session.aget("backuserid")
+
+    assert avisit(async_client, session_only).content == repr(superuser.pk).encode()
+    assert thread_hops.count("_has_session_since") == 2 - len(login_types)
+    visit(client, django_auth.logout, "/admin/")
+    assert avisit(async_client, session_only).content == b"None"
+    assert storage.listed(alice.pk) == set()
+    assert LogEntry.objects.latest("pk").change_message == "Switched back from this user (FE)."
+
+
+def test_redis_drops_a_switched_session_a_minute_after_its_time(
+    storage: Storage, settings: Any, alice: Any, superuser: Any
+) -> None:
+    storage.use(settings, SWITCH_MAX_SECONDS=900)
+    client = Client()
+    client.force_login(superuser)
+    visit(client, lambda request: auth.switch_user(request, alice))
+    [key] = storage.keys("*:session:*")
+    assert 900 < storage.ttl(key) <= 960
 
 
 def test_backend_in_the_database_beside_frontend_in_redis(backend: Any, editor: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.apps import AppConfig, apps
 from django.contrib.auth import get_user_model
-from django.contrib.auth.signals import user_logged_in, user_logged_out
+from django.contrib.auth.signals import user_logged_in
 from django.db.models.signals import post_delete, post_save
 from django.utils.translation import gettext_lazy as _
 
@@ -32,7 +32,6 @@ class UserSessionsConfig(AppConfig):
         from .signals import user_switched, user_switched_back  # noqa: PLC0415
 
         checks.register()
-        user_logged_out.connect(receivers.audit_on_logout, dispatch_uid="usersessions.logout")
         for signal in (user_switched, user_switched_back):
             signal.connect(receivers.log_switch, dispatch_uid="usersessions.log_switch")
         for model in _user_models():

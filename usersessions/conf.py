@@ -55,6 +55,7 @@ class LoginType:
     cookie_allow_scopeless: bool
     url_prefixes: list[str]
     switch_permission: str | Callable[..., bool]
+    switch_max_seconds: int
     adopt_from: str | None
 
     @property

@@ -135,10 +135,11 @@ SETTINGS: dict[str, Setting] = {
         lambda value: value is None or _text(value),
         "None or the dotted path of the SESSION_ENGINE that the site had",
     ),
-    # Who may switch to whom.
+    # Who may switch to whom, and for how long.
     "SWITCH_PERMISSION": Setting(
         "usersessions.auth.permissions.superusers_may_switch", _callable, _CALLABLE
     ),
+    "SWITCH_MAX_SECONDS": Setting(0, _whole(0), _SECONDS),  # from the switch; 0: no limit
 }
 
 DATABASE_BACKEND = "usersessions.backends.database.DatabaseSessionBackend"

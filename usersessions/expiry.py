@@ -1,9 +1,9 @@
 """When sessions end.
 
 ``ses_tstamp`` plus the lifetime is always the moment at which a session ends. A custom expiry
-(Django's ``set_expiry()``) and ``MAX_LIFETIME`` are stored as a ``ses_tstamp`` that is moved so
-far, so that expiry checks and collection know one rule. Whoever lowers a lifetime has sessions with
-a custom expiry collected earlier by the difference.
+(Django's ``set_expiry()``), ``MAX_LIFETIME`` and ``SWITCH_MAX_SECONDS`` are stored as a
+``ses_tstamp`` that is moved so far, so that expiry checks and collection know one rule. Whoever
+lowers a lifetime has sessions with a custom expiry collected earlier by the difference.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ EXPIRY_KEY = "_session_expiry"
 #: seconds; 0: not yet.
 ADOPTED_KEY = "adopted"
 
+#: Where a switched session remembers when it was switched, in Unix seconds.
+SWITCHED_AT_KEY = "switched_at"
+
 #: How long sessions are kept for collection where the lifetime is 0, in seconds.
 KEPT_WITHOUT_LIFETIME = 86400
 
@@ -35,6 +38,7 @@ class ExpiryRules:
     anonymous_lifetime: int
     max_lifetime: int  #: of users' sessions, from the login; 0: no limit
     clock: Callable[[], float]  #: returns Unix seconds
+    switch_max_seconds: int = 0  #: of switched sessions, from the switch; 0: no limit
 
     def lifetime_of(self, session: UserSession) -> int:
         """Return how many seconds of inactivity the session survives."""
@@ -57,7 +61,7 @@ class ExpiryRules:
         expiry = session.get(EXPIRY_KEY)
         session.meta.pop("expires_at", None)
         session.meta.pop("saved_at", None)
-        if not expiry and "keep_until" not in session.meta:
+        if not expiry and "keep_until" not in session.meta and not self._is_switch_limited(session):
             return
         # Else the time of the last use would be lost: ``ses_tstamp`` tells the expiry.
         session.meta["saved_at"] = int(self.clock())
@@ -87,10 +91,15 @@ class ExpiryRules:
         return session.last_updated if is_touched else used_at
 
     def _latest_end(self, session: UserSession, otherwise: int) -> int:
-        if not self.max_lifetime or session.is_anonymous:
-            return otherwise
-        login_at: int = session.meta.get("login_at", session.last_updated)
-        return login_at + self.max_lifetime
+        ends: list[int] = []
+        if self.max_lifetime and not session.is_anonymous:
+            ends.append(session.meta.get("login_at", session.last_updated) + self.max_lifetime)
+        if self._is_switch_limited(session):
+            ends.append(session.meta[SWITCHED_AT_KEY] + self.switch_max_seconds)
+        return min(ends, default=otherwise)
+
+    def _is_switch_limited(self, session: UserSession) -> bool:
+        return bool(self.switch_max_seconds) and SWITCHED_AT_KEY in session.meta
 
 
 def kept_for(lifetime: int) -> int:

@@ -17,8 +17,9 @@ from .backends.base import SessionNotFound
 from .conf import LoginType, get_engine_login_type
 from .current_request import get_current_request
 from .expiry import EXPIRY_KEY
-from .original_user import may_go_on
+from .original_user import SwitchUsers, is_switched
 from .request_changes import RequestChanges
+from .switch_check import check_switch
 from .tokens import is_identifier, looks_like_token, resolve_unscoped
 from .user_session import UserSession
 from .user_session_manager import UserSessionManager
@@ -59,6 +60,8 @@ class LazySession(SessionBase):
         self._is_cleared_unread = False
         self._expiry_read: Any = None
         self._named_at_read: Any = None
+        self._switch: SwitchUsers | None = None
+        self._spent_switch: UserSession | None = None
 
     @cached_property
     def serializer(self) -> Any:
@@ -80,6 +83,15 @@ class LazySession(SessionBase):
         self._get_session()
         assert self._loaded is not None
         return self._loaded
+
+    @property
+    def original_user(self) -> Any:
+        """The user behind the session, None if it is not switched.
+
+        Costs no query but the one that reads the session: the user was asked for with it.
+        """
+        self._get_session()
+        return self._switch.original_user if self._switch else None
 
     @cached_property
     def _presented_key(self) -> str | None:
@@ -151,8 +163,16 @@ class LazySession(SessionBase):
         return self._find(self._presented_key)
 
     def _find(self, identifier: str) -> UserSession | None:
-        session = self.manager.get_usable_session(identifier, self._request)
-        return session if session is not None and may_go_on(session) else None
+        session = self.manager.find_session(identifier, self._request)
+        if session is None or not is_switched(session):
+            return None if session is None or self.manager.has_expired(session) else session
+        has_expired = self.manager.has_expired(session)
+        self._switch = None if has_expired else check_switch(session, self.manager)
+        if self._switch is not None:
+            return session
+        # Reading never writes: the end of the request ends it, for good, and tells of it.
+        self._spent_switch = session
+        return None
 
     def _use(self, session: UserSession | None) -> None:
         self._loaded = session or self.manager.create_anonymous_session()

@@ -1,47 +1,51 @@
-"""Who is behind a switched session, and whether they still may be."""
+"""What a switched session remembers of the user behind it."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from django.contrib.auth import HASH_SESSION_KEY
+from django.contrib.auth import HASH_SESSION_KEY, get_user_model
 from django.utils.crypto import constant_time_compare
 
-from .native_async import in_thread
 from .session_data import CorruptSessionData, Serializer, decode
-from .user_ids import UserId, find_user, stored_user_id
+from .user_ids import UserId, stored_user_id
 from .user_session import SessionRecord, UserSession
 
-#: Where the original user's id is kept, in the session's data, as in TYPO3.
+#: Where a switched session's data shows the original user's id, as in TYPO3. Anybody's code can
+#: write there, so that nothing is decided by it.
 BACK_USER_KEY = "backuserid"
 
-#: Where the original user's auth hash is kept, in what the app itself remembers.
+#: Where the original user's id is kept that counts, in what the app itself remembers.
+BACK_ID_KEY = "back_user"
+
+#: Where the original user's auth hash is kept, there as well: only a switched session has one.
 BACK_HASH_KEY = "back_hash"
+
+
+class SwitchUsers(NamedTuple):
+    """Both users of a switched session; None for one who is deleted."""
+
+    original_user: Any
+    target_user: Any
+
+
+def is_switched(session: UserSession) -> bool:
+    """Return whether somebody else than the session's user is behind it."""
+    return BACK_HASH_KEY in session.meta
+
+
+def find_switch_users(session: UserSession) -> SwitchUsers:
+    """Return both users of a switched session. Costs one query."""
+    ids = stored_user_id(session.meta.get(BACK_ID_KEY)), session.user_id
+    known: Any = [user_id for user_id in ids if user_id is not None]
+    found: Any = get_user_model()._default_manager.in_bulk(known)
+    return SwitchUsers(*map(found.get, ids))
 
 
 def matches_auth_hash(user: Any, auth_hash: str) -> bool:
     """Return whether a session's auth hash is the user's, under any of the secret keys."""
     hashes = [user.get_session_auth_hash(), *user.get_session_auth_fallback_hash()]
     return any(constant_time_compare(auth_hash, known) for known in hashes)
-
-
-def may_go_on(session: UserSession) -> bool:
-    """Return whether a session may be used as far as the user behind it is concerned.
-
-    Whoever was deactivated, deleted or given a new password has no sessions any more, switched
-    ones included. Costs one query for a switched session, none for any other.
-    """
-    if BACK_USER_KEY not in session:
-        return True
-    user = in_thread(find_user, session[BACK_USER_KEY])
-    may = (
-        user is not None
-        and user.is_active
-        and matches_auth_hash(user, session.meta.get(BACK_HASH_KEY, ""))
-    )
-    if may:
-        _move_to_current_key(session, user)
-    return may
 
 
 def users_behind(record: SessionRecord, serializer: Serializer) -> set[UserId]:
@@ -53,19 +57,19 @@ def users_behind(record: SessionRecord, serializer: Serializer) -> set[UserId]:
     if stored_user_id(record["ses_userid"]) is None:
         return set()
     try:
-        data, meta = decode(record["ses_data"], serializer)
+        meta = decode(record["ses_data"], serializer).meta
     except CorruptSessionData:
         return set()
-    found = data.get(BACK_USER_KEY), (meta.get("aside") or {}).get("user_id")
+    found = meta.get(BACK_ID_KEY), (meta.get("aside") or {}).get("user_id")
     return {user_id for user_id in map(stored_user_id, found) if user_id is not None}
 
 
-def _move_to_current_key(session: UserSession, user: Any) -> None:
+def move_to_current_key(session: UserSession, original_user: Any) -> None:
     """Bring the original user's auth hashes to ``SECRET_KEY``, as Django brings the target's.
 
     Stored together with that one, so that the switch outlives the removal of the fallbacks.
     """
-    before, now = session.meta[BACK_HASH_KEY], user.get_session_auth_hash()
+    before, now = session.meta[BACK_HASH_KEY], original_user.get_session_auth_hash()
     session.meta[BACK_HASH_KEY] = now
     aside = session.meta["aside"]["data"]
     if aside.get(HASH_SESSION_KEY) == before:

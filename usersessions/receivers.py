@@ -13,7 +13,6 @@ from django.db import transaction
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
-from .auth.switch_user import note_logout
 from .conf import get_login_types
 from .current_request import get_current_request
 from .session_manager import SessionManager
@@ -34,10 +33,6 @@ def elevate_on_login(sender: Any, request: HttpRequest, user: Any, **kwargs: Any
     session = getattr(request, "session", None)
     if isinstance(session, SessionStore) and session.get(AUTH_USER_KEY) == str(user.pk):
         session.bind_login(user.pk)
-
-
-def audit_on_logout(sender: Any, request: HttpRequest, user: Any, **kwargs: Any) -> None:
-    note_logout(request, user)
 
 
 def log_switch(

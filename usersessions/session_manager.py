@@ -48,6 +48,9 @@ class SessionManager:
         :raises ValueError: ``keep`` is not stored, or not bound to the user in the storage
         :raises SessionNotUpdated: ``keep`` has ended meanwhile; the others are ended all the same
 
+        Sessions in which the user has switched to somebody else are that one's; those that were
+        switched from a session that ends here end with it.
+
         Costs one indexed delete, and one update for ``keep``. Source: TYPO3
         ``SessionManager::invalidateAllSessionsByUserId()``, which walks all sessions.
         """

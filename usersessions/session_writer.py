@@ -8,7 +8,7 @@ from .backends.base import SessionBackend, SessionChanged, SessionNotUpdated
 from .conf import LoginType
 from .double_login import has_origin, store_login
 from .expiry import ExpiryRules
-from .original_user import BACK_USER_KEY
+from .original_user import is_switched
 from .session_data import CorruptSessionData
 from .user_ids import stored_user_id
 from .user_session import SessionRecord, UserSession
@@ -52,7 +52,7 @@ class SessionWriter:
         )
         written = self._write(session)
         limit = self.login_type.max_sessions_per_user
-        if is_login and limit and BACK_USER_KEY not in session:
+        if is_login and limit and not is_switched(session):
             self._end_oldest_sessions(written)
         return written
 

@@ -6,5 +6,7 @@ from django.dispatch import Signal
 #: A session was bound to another user. The request's response has not been sent yet.
 user_switched = Signal()
 
-#: A switched session went back to its original user, or ended.
+#: A switched session went back to its original user, or ended in a request of its own: by
+#: ``exit_switch_user()``, a logout, ``flush()``, a login, or because it was found that it may not
+#: go on. ``request`` is None outside of one; a user is None who is deleted.
 user_switched_back = Signal()

@@ -16,7 +16,17 @@ from .conf import get_login_types
 from .double_login import forget_origin
 from .expiry import ADOPTED_KEY, EXPIRY_KEY
 from .lazy_session import LazySession
+from .native_async import in_thread
+from .original_user import (
+    BACK_ID_KEY,
+    BACK_USER_KEY,
+    SwitchUsers,
+    find_switch_users,
+    is_switched,
+)
 from .session_data import LOGIN_KEYS
+from .signals import user_switched_back
+from .switch_audit import announce
 from .tokens import new_identifier
 from .user_ids import UserId, to_user_id
 from .user_session import UserSession
@@ -176,15 +186,20 @@ class SessionStore(LazySession):
     def delete(self, session_key: str | None = None) -> None:
         """End the session with this key, or this one, at once. Costs one query.
 
-        One that is not stored yet, as after a login, is forgotten.
+        One that is not stored yet, as after a login, is forgotten. Of a switched one, the end is
+        told, but not if the request has not read it: nobody knows yet that it is one.
         """
         identifier = None if session_key is None else self._identifier_in(session_key)
-        if session_key is None or identifier == self._session_key:
+        is_own = session_key is None or identifier == self._session_key
+        if is_own:
+            self.end_spent_switch()
             identifier = self._stored_key()
             if identifier is None and self._is_claimed:
                 self._start_anew()
         if identifier is not None and self.manager.backend.remove(identifier):
             self._note_removal(identifier)
+        if is_own:
+            self._tell_of_switch_end()
 
     def _start_anew(self) -> None:
         self._use(None)
@@ -273,6 +288,7 @@ class SessionStore(LazySession):
         self._named_at_read = session.get(AUTH_USER_KEY)
         self._is_claimed = True
         self.modified = True
+        self._tell_of_switch_end()
 
     def rebind(
         self,
@@ -320,7 +336,46 @@ class SessionStore(LazySession):
         elif self._named_at_read is not None and session.user_id is not None:
             data = {key: value for key, value in session.data.items() if key not in LOGIN_KEYS}
             self.rebind(None, data, {})
+            self._tell_of_switch_end()
+        session = self.user_session
+        if is_switched(session):
+            # Whatever the view has written there: templates show who it is, and may trust it.
+            session.data[BACK_USER_KEY] = session.meta[BACK_ID_KEY]
         self._named_at_read = named
+
+    # Switching user
+
+    def begin_switch(self, users: SwitchUsers) -> None:
+        """Remember who is behind the session, after ``rebind()`` has bound it to the target."""
+        self._switch = users
+
+    def end_switch(self) -> SwitchUsers | None:
+        """Forget who is behind the session, which goes back; return who it was."""
+        users, self._switch = self._switch, None
+        return users
+
+    def end_spent_switch(self) -> bool:
+        """End the switched session that was found when reading, and may not go on.
+
+        Return whether there was one. Whoever removes it tells of the end: that is one request.
+        """
+        session, self._spent_switch = self._spent_switch, None
+        if session is None:
+            return False
+        if self.manager.remove_session(session):
+            self._note_removal(session.identifier)
+            users = in_thread(find_switch_users, session)
+            announce(user_switched_back, self._request, users, self.login_type.name)
+        return True
+
+    def _tell_of_switch_end(self) -> None:
+        users = self.end_switch()
+        if users is None:
+            return
+        request: Any = self._request
+        if getattr(request, "session", None) is self:
+            request.original_user = None
+        announce(user_switched_back, request, users, self.login_type.name)
 
     # The end of the request
 
@@ -341,6 +396,8 @@ class SessionStore(LazySession):
     def has_work_to_finish(self) -> bool:
         """Whether ``finish()`` needs the storage; async code goes to a thread only then."""
         session = self._loaded
+        if self._spent_switch is not None:
+            return True
         if session is None:
             return bool(self.accessed and self._changes) or self._is_saved_unread
         if session.stored is None and not session.data and not self._is_created:
@@ -365,6 +422,8 @@ class SessionStore(LazySession):
         self._changes.repeat_removals()
         if may_store and self._is_saved_unread:
             self._get_session()
+        with self._unasked():
+            self.end_spent_switch()
         session = self._loaded
         if session is not None and (may_store or session.is_new):
             self._changes.restore(session)

@@ -335,13 +335,16 @@ class UserSession:
 
         Three ways, by top-level key: what this request has not changed comes from ``record``, what
         it has changed or deleted stays as it is here. Keys of the login come whole from the side
-        that renewed the session. Nothing crosses a change from one user to another.
+        that renewed the session. Nothing crosses a change from one user to another, or either end
+        of a switch.
         """
         assert self.stored is not None
         base = decode(self.stored.data, self._serializer)
         self.stored = _stored(self.stored.identifier, record)
         theirs = decode(self.stored.data, self._serializer)
-        if self.stored.user_id not in (None, self.user_id):
+        if self.stored.user_id not in (None, self.user_id) or (
+            ("aside" in base.meta) != ("aside" in self.meta)
+        ):
             self._merge_aside(base, theirs)
             return
         is_login_mine = self.is_renewed
@@ -350,9 +353,12 @@ class UserSession:
             self.meta = theirs.meta
 
     def _merge_aside(self, base: Decoded, theirs: Decoded) -> None:
-        """Keep another user's data out of this session, but in what is put aside for them."""
+        """Keep another user's data out of this session, but in what is put aside for them.
+
+        What the target of a switch has stored is nobody's that is put aside.
+        """
         aside = self.meta.get("aside")
-        if aside is not None:
+        if aside is not None and "aside" not in base.meta:
             merge(aside["data"], base.data, theirs.data, self._serializer, is_login_mine=True)
 
     def _stored_fields(self) -> SessionRecord:

@@ -19,10 +19,11 @@ from .current_request import get_current_request
 from .double_login import note_origin
 from .expiry import ADOPTED_KEY, EXPIRY_KEY, ExpiryRules, kept_for
 from .ip_locker import DISABLED_LOCK, IpLocker
-from .original_user import BACK_USER_KEY
+from .original_user import BACK_USER_KEY, is_switched
 from .session_data import LOGIN_KEYS, CorruptSessionData, Serializer, decode, encode
 from .session_manager import SessionManager
 from .session_writer import SessionWriter
+from .switch_check import check_switch
 from .tokens import is_identifier, new_identifier
 from .user_ids import UserId, to_user_id
 from .user_session import UPDATE_GRACE, SessionRecord, UserSession
@@ -59,6 +60,7 @@ class UserSessionManager:
             anonymous_lifetime=login_type.anonymous_lifetime if lifetime is None else lifetime,
             max_lifetime=login_type.max_lifetime,
             clock=clock,
+            switch_max_seconds=login_type.switch_max_seconds,
         )
         self._writer = SessionWriter(login_type, self.backend, self.expiry)
         self.ip_locker = ip_locker or login_type.ip_locker
@@ -171,7 +173,20 @@ class UserSessionManager:
 
         :param request: its address must fit the session's IP lock; None: not checked
 
-        Costs one query; never writes. A failing storage raises its own error.
+        Costs one query, for a switched session also those of ``check_switch()``; never writes. A
+        failing storage raises its own error.
+        """
+        session = self.find_session(identifier, request)
+        if session is None or self.has_expired(session):
+            return None
+        return None if is_switched(session) and check_switch(session, self) is None else session
+
+    def find_session(
+        self, identifier: str, request: HttpRequest | None = None
+    ) -> UserSession | None:
+        """Return a stored session that can be read from here, even if it has expired, else None.
+
+        See ``get_usable_session()``. Costs one query.
         """
         try:
             session = self.create_session_from_storage(identifier)
@@ -186,7 +201,7 @@ class UserSessionManager:
             return None
         if request is not None and not self._fits_ip_lock(session, request):
             return None
-        return None if self.has_expired(session) else session
+        return session
 
     # Expiry
 

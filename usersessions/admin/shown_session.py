@@ -15,6 +15,7 @@ from django.utils.timezone import localtime
 from django.utils.translation import gettext, pgettext
 
 from ..masking import mask_credentials
+from ..original_user import is_switched
 from ..session_data import CorruptSessionData
 from ..user_ids import find_user, stored_user_id
 from ..user_session import SessionRecord, UserSession
@@ -64,6 +65,8 @@ class ShownSession:
     def kind(self) -> str:
         if self.user_id is None:
             return pgettext("session", "Anonymous")
+        if self._session and is_switched(self._session):
+            return pgettext("session", "Switched")
         if self._record.get("ses_permanent"):
             return pgettext("session", "Permanent")
         return gettext("User")
