@@ -34,7 +34,12 @@ os.environ["PATH"] = os.pathsep.join(
 DISTRIBUTIONS = Path("dist").absolute()
 PROJECT = nox.project.load_toml("pyproject.toml")["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-REQUIREMENTS = [*PROJECT["dependencies"], *EXTRAS["redis"], *EXTRAS["test"]]
+REQUIREMENTS = [
+    *PROJECT["dependencies"],
+    *EXTRAS["redis"],
+    *EXTRAS["proxies"],
+    *EXTRAS["test"],
+]
 SUPPORTED = [name.split(" :: ")[1:] for name in PROJECT["classifiers"]]
 PYTHONS = [name[-1] for name in SUPPORTED if name[0] == "Python" and "." in name[-1]]
 DJANGOS = [name[-1] for name in SUPPORTED if name[0] == "Django" and "." in name[-1]]

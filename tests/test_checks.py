@@ -623,6 +623,10 @@ SECURE = {"COOKIE_SECURE": True}
     [
         pytest.param({"COOKIE_NAME": "__Host-sid", **SECURE}, id="host"),
         pytest.param({"COOKIE_NAME": "__Secure-sid", **SECURE}, id="secure"),
+        pytest.param({"COOKIE_NAME": "__Host-Http-sid", **SECURE}, id="host-http"),
+        pytest.param(
+            {"COOKIE_NAME": "__Http-sid", "COOKIE_DOMAIN": "example.org", **SECURE}, id="http"
+        ),
         pytest.param(
             {
                 "COOKIE_NAME": "__Secure-sid",
@@ -649,6 +653,18 @@ def test_cookie_that_keeps_the_rule_of_its_prefix_passes(
         pytest.param({"COOKIE_NAME": "__Host-sid"}, "COOKIE_SECURE is not True", id="host"),
         pytest.param({"COOKIE_NAME": "__Secure-sid"}, "COOKIE_SECURE is not True", id="secure"),
         pytest.param({"COOKIE_NAME": "__hOST-sid"}, "COOKIE_SECURE is not True", id="any-case"),
+        pytest.param({"COOKIE_NAME": "__Http-sid"}, "COOKIE_SECURE is not True", id="http"),
+        pytest.param({"COOKIE_NAME": "__HTTP-sid"}, "COOKIE_SECURE is not True", id="http-any"),
+        pytest.param(
+            {"COOKIE_NAME": "__host-http-sid", "COOKIE_DOMAIN": "example.org", **SECURE},
+            "COOKIE_DOMAIN is set",
+            id="host-http-with-domain",
+        ),
+        pytest.param(
+            {"COOKIE_NAME": "__SECURE-sid", "COOKIE_SECURE": False},
+            "COOKIE_SECURE is not True",
+            id="secure-any-case",
+        ),
         pytest.param(
             {"COOKIE_NAME": "__Host-sid", "COOKIE_DOMAIN": "example.org", **SECURE},
             "COOKIE_DOMAIN is set",
@@ -669,7 +685,8 @@ def test_cookie_that_breaks_the_rule_of_its_prefix_is_reported(
         error(
             "E015",
             f'USERSESSIONS["FE"]["COOKIE_NAME"] is {cookie["COOKIE_NAME"]!r}, but {problem}.',
-            "Follow the prefix's rule or drop the prefix: browsers refuse the cookie otherwise.",
+            "Follow the prefix's rule, or drop the prefix, for example where runserver serves the "
+            "site without TLS: browsers refuse the cookie otherwise, and nobody can log in.",
         )
     ]
 
@@ -681,7 +698,9 @@ def insecure(name: str) -> checks.Warning:
     return warning(
         "W001",
         f'USERSESSIONS["{name}"]["COOKIE_SECURE"] is not True.',
-        "Set it to True, so that the session cookie never travels unencrypted.",
+        "Set it or SESSION_COOKIE_SECURE to True, so that the session cookie never travels "
+        'unencrypted; then give COOKIE_NAME the prefix "__Host-", so that no other host can set '
+        "the cookie (OWASP ASVS 5.0, 3.3.1 and 3.3.3).",
     )
 
 
@@ -692,6 +711,49 @@ def test_deployment_with_cookies_that_travel_unencrypted_is_warned() -> None:
 def test_deployment_with_secure_cookies_passes(settings: Any) -> None:
     settings.USERSESSIONS = {"BE": SECURE, "FE": SECURE}
     assert check_deployment(None) == []
+
+
+def test_prefix_is_held_against_what_the_site_says_of_djangos_cookie(settings: Any) -> None:
+    settings.USERSESSIONS = {"FE": {"COOKIE_NAME": "__Host-sid"}}
+    settings.SESSION_COOKIE_SECURE = True
+    assert check_cookies(None) == []
+    settings.SESSION_COOKIE_DOMAIN = "example.org"
+    (found,) = check_cookies(None)
+    assert found.msg.endswith("but COOKIE_DOMAIN is set.")
+
+
+def djangos_warnings() -> set[str]:
+    """Return the ids of what ``check --deploy`` has to say of session cookies."""
+    found = checks.run_checks(tags=[checks.Tags.security], include_deployment_checks=True)
+    ids = {str(message.id) for message in found}
+    return ids & {
+        *(f"security.W01{digit}" for digit in range(6)),
+        *(f"usersessions.W00{digit}" for digit in range(3)),
+    }
+
+
+@pytest.mark.parametrize(
+    ("changed", "warned"),
+    [
+        pytest.param({}, {"usersessions.W001", "security.W010"}, id="nothing-secure"),
+        pytest.param({"SESSION_COOKIE_SECURE": True}, set(), id="djangos-setting-goes-for-all"),
+        pytest.param(
+            {"USERSESSIONS": {"BE": SECURE, "FE": SECURE}}, {"security.W010"}, id="ours-only"
+        ),
+        pytest.param(
+            {"SESSION_COOKIE_SECURE": True, "USERSESSIONS": {"FE": {"COOKIE_SECURE": False}}},
+            {"usersessions.W001"},
+            id="one-type-less-secure",
+        ),
+    ],
+)
+def test_djangos_own_check_knows_its_setting_only_and_ours_knows_both(
+    settings: Any, changed: dict[str, Any], warned: set[str]
+) -> None:
+    """Django warns by INSTALLED_APPS, where its sessions app may stay, and not by our settings."""
+    for name, value in changed.items():
+        setattr(settings, name, value)
+    assert djangos_warnings() == warned
 
 
 def test_deployment_with_unsigned_cookies_is_warned(settings: Any) -> None:

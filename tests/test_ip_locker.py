@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,15 @@ def test_long_texts_that_begin_alike_are_told_apart() -> None:
     one, other = "x" * 50, "x" * 51
     lock = IpLocker().get_session_ip_lock(one)
     assert not IpLocker().validate_remote_address_against_session_ip_lock(other, lock)
+
+
+@pytest.mark.parametrize("text", ["\0", "198.51.100.23\0", "\ud800", "é", "\U0001f36a", "x" * 40])
+def test_lock_is_text_that_every_database_stores(text: str) -> None:
+    """Attack: an address in a header that a trusting ``CLIENT_IP`` reads, to have an error page
+    of the database, or of the encoding, for each visit."""
+    lock = IpLocker().get_session_ip_lock(text)
+    assert re.fullmatch("[0-9a-f]{39}", lock)
+    assert IpLocker().validate_remote_address_against_session_ip_lock(text, lock)
 
 
 def test_disabled_lock_lets_everybody_in_whatever_the_settings_are() -> None:

@@ -438,12 +438,31 @@ def test_session_locked_to_another_network_is_anonymous(client: Client, settings
     assert visit(client, read_basket, REMOTE_ADDR="203.0.113.1").content == b"None"
 
 
-def test_spoofed_forwarded_header_does_not_pass_the_ip_lock(client: Client, settings: Any) -> None:
-    """Attack: a stolen cookie, and X-Forwarded-For with the victim's address."""
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("X-Forwarded-For", "198.51.100.7"),
+        ("X-Forwarded-For", "198.51.100.7, 10.0.0.1"),
+        ("X-Real-IP", "198.51.100.7"),
+        ("X-Client-IP", "198.51.100.7"),
+        ("X-Cluster-Client-IP", "198.51.100.7"),
+        ("Client-IP", "198.51.100.7"),
+        ("True-Client-IP", "198.51.100.7"),
+        ("CF-Connecting-IP", "198.51.100.7"),
+        ("Forwarded", "for=198.51.100.7"),
+        ("Remote-Addr", "198.51.100.7"),
+    ],
+)
+def test_spoofed_forwarded_header_does_not_pass_the_ip_lock(
+    client: Client, settings: Any, header: str, value: str
+) -> None:
+    """Attack: a stolen cookie, and a header with the victim's address."""
     settings.USERSESSIONS = {"FE": {"LOCK_IP": 4}}
     visit(client, put_basket, REMOTE_ADDR="198.51.100.7")
-    spoofed = {"REMOTE_ADDR": "203.0.113.1", "HTTP_X_FORWARDED_FOR": "198.51.100.7"}
-    assert visit(client, read_basket, **spoofed).content == b"None"
+    thief = {"REMOTE_ADDR": "203.0.113.1", "headers": {header: value}}
+    assert visit(client, read_basket, **thief).content == b"None"
+    victim = {"REMOTE_ADDR": "198.51.100.7", "headers": {header: "203.0.113.1"}}
+    assert visit(client, read_basket, **victim).content == b"{'apple': 3}"
 
 
 # Login
@@ -771,6 +790,83 @@ def test_secure_can_be_forced_and_domain_and_path_set(client: Client, settings: 
         "hostOnly": False,
         "path": "/shop/",
     }
+
+
+SET_AND_DELETED = [
+    pytest.param(
+        {},
+        False,
+        "fe_sessionid={value}{expires}; HttpOnly{max_age}; Path=/; SameSite=Lax",
+        id="plain",
+    ),
+    pytest.param(
+        {},
+        True,
+        "fe_sessionid={value}{expires}; HttpOnly{max_age}; Path=/; SameSite=Lax; Secure",
+        id="https",
+    ),
+    pytest.param(
+        {"COOKIE_DOMAIN": "testserver", "COOKIE_PATH": "/shop/", "COOKIE_SAMESITE": "Strict"},
+        False,
+        "fe_sessionid={value}; Domain=testserver{expires}; HttpOnly{max_age}; Path=/shop/; "
+        "SameSite=Strict",
+        id="domain-and-path",
+    ),
+    *(
+        pytest.param(
+            {"COOKIE_NAME": name, "COOKIE_SECURE": True},
+            is_https,
+            name + "={value}{expires}; HttpOnly{max_age}; Path=/; SameSite=Lax; Secure",
+            id=f"{name}{'https' if is_https else 'behind-a-proxy'}",
+        )
+        for name in ("__Host-", "__Secure-", "__Http-", "__Host-Http-", "__hOsT-", "__SECURE-")
+        for is_https in (True, False)
+    ),
+]
+
+
+@pytest.mark.parametrize(("cookie", "is_https", "header"), SET_AND_DELETED)
+def test_cookie_is_deleted_with_the_attributes_that_it_was_set_with(
+    client: Client, settings: Any, cookie: dict[str, Any], is_https: bool, header: str
+) -> None:
+    """Browsers hold a deletion to the rules of the prefix, too: one without ``Secure`` leaves the
+    cookie of a logged-out session where it is."""
+    settings.USERSESSIONS = {"FE": cookie}
+    name = cookie.get("COOKIE_NAME", "fe_sessionid")
+    set_cookie = the_cookie(visit(client, put_basket, "/shop/", secure=is_https), name)
+    assert set_cookie.OutputString() == header.format(
+        value=set_cookie.value, expires="", max_age=""
+    )
+    deletion = the_cookie(visit(client, auth.logout, "/shop/", secure=is_https), name)
+    expires = "; expires=Thu, 01 Jan 1970 00:00:00 GMT"
+    assert deletion.OutputString() == header.format(
+        value='""', expires=expires, max_age="; Max-Age=0"
+    )
+
+
+@pytest.mark.parametrize(
+    "cookie",
+    [
+        pytest.param(
+            {"COOKIE_DOMAIN": ".".join(["d" * 63] * 3 + ["d" * 61]), "COOKIE_PATH": "/p" * 512},
+            id="domain-and-path",
+        ),
+        pytest.param({"COOKIE_PATH": "/" + '"' * 1023}, id="escapes"),
+    ],
+)
+def test_cookie_stays_below_4096_bytes_whatever_is_set(
+    client: Client, settings: Any, cookie: dict[str, Any]
+) -> None:
+    """OWASP ASVS 5.0, 3.3.5: browsers drop a longer one."""
+    name = "n" * 256
+    settings.ALLOWED_HOSTS = ["*"]
+    settings.USERSESSIONS = {"FE": {"COOKIE_NAME": name, **cookie}}
+    host = ".".join(["h" * 63] * 3 + ["h" * 61])
+    assert len(host) == 253  # no name in the DNS is longer
+    value = the_cookie(visit(client, put_basket, HTTP_HOST=host), name).value
+    assert len(name) + len(value) < 4096
+    answer = visit(Client(), read_basket, HTTP_HOST=host, HTTP_COOKIE=f"{name}={value}")
+    assert answer.content == b"{'apple': 3}"
 
 
 def test_identifier_format_puts_the_identifier_itself_into_the_cookie(

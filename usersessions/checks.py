@@ -197,7 +197,7 @@ def check_adoption(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]
 
 
 def check_cookies(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
-    """E014 and E015: cookies that every browser would refuse (RFC 6265bis)."""
+    """E014 and E015: cookies that every browser would refuse."""
     errors: list[checks.CheckMessage] = []
     for login_type in _sound_login_types():
         setting = f'USERSESSIONS["{login_type.name}"]'
@@ -214,17 +214,23 @@ def check_cookies(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
             errors.append(
                 checks.Error(
                     f'{setting}["COOKIE_NAME"] is {login_type.cookie_name!r}, but {wrong}.',
-                    hint="Follow the prefix's rule or drop the prefix: browsers refuse the cookie "
-                    "otherwise.",
+                    hint="Follow the prefix's rule, or drop the prefix, for example where "
+                    "runserver serves the site without TLS: browsers refuse the cookie otherwise, "
+                    "and nobody can log in.",
                     id="usersessions.E015",
                 )
             )
     return errors
 
 
+#: Prefixes that demand ``Secure``, in any spelling: RFC 6265bis has the first two, the draft that
+#: follows it (draft-ietf-httpbis-layered-cookies) "__Http-" and "__Host-Http-".
+SECURE_PREFIXES = ("__host-", "__secure-", "__http-")
+
+
 def _broken_prefix_rule(login_type: LoginType) -> str:
     name = login_type.cookie_name.lower()
-    if name.startswith(("__host-", "__secure-")) and not login_type.cookie_secure:
+    if name.startswith(SECURE_PREFIXES) and not login_type.cookie_secure:
         return "COOKIE_SECURE is not True"
     if name.startswith("__host-") and login_type.cookie_domain:
         return "COOKIE_DOMAIN is set"
@@ -245,7 +251,9 @@ def check_deployment(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessag
             warnings.append(
                 checks.Warning(
                     f'{setting}["COOKIE_SECURE"] is not True.',
-                    hint="Set it to True, so that the session cookie never travels unencrypted.",
+                    hint="Set it or SESSION_COOKIE_SECURE to True, so that the session cookie "
+                    'never travels unencrypted; then give COOKIE_NAME the prefix "__Host-", so '
+                    "that no other host can set the cookie (OWASP ASVS 5.0, 3.3.1 and 3.3.3).",
                     id="usersessions.W001",
                 )
             )

@@ -6,8 +6,11 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from .conf import get_login_types
+from .conf import LoginType, get_login_types
 from .store import SessionStore
+
+#: When a deleted cookie has expired, also for browsers whose clock is slow.
+LONG_AGO = "Thu, 01 Jan 1970 00:00:00 GMT"
 
 
 def send_cookie(request: HttpRequest, response: HttpResponseBase, store: SessionStore) -> None:
@@ -18,25 +21,35 @@ def send_cookie(request: HttpRequest, response: HttpResponseBase, store: Session
 
     :raises DisallowedHost: a cookie is due and Django does not allow the request's host
     """
-    login_type = store.login_type
     if store.cookie_is_due:
-        response.set_cookie(
-            login_type.cookie_name,
-            _cookie_value(request, store),
-            max_age=store.cookie_max_age,
-            path=login_type.cookie_path,
-            domain=login_type.cookie_domain,
-            secure=login_type.cookie_secure or request.is_secure(),
-            httponly=True,
-            samesite=login_type.cookie_samesite,  # type: ignore[arg-type]
-        )
-    elif store.has_ended_cookie and login_type.cookie_name in request.COOKIES:
-        response.delete_cookie(
-            login_type.cookie_name,
-            path=login_type.cookie_path,
-            domain=login_type.cookie_domain,
-            samesite=login_type.cookie_samesite,  # type: ignore[arg-type]
-        )
+        value = _cookie_value(request, store)
+        _set_cookie(request, response, store.login_type, value, max_age=store.cookie_max_age)
+    elif store.has_ended_cookie and store.login_type.cookie_name in request.COOKIES:
+        _set_cookie(request, response, store.login_type, "", max_age=0, expires=LONG_AGO)
+
+
+def _set_cookie(
+    request: HttpRequest,
+    response: HttpResponseBase,
+    login_type: LoginType,
+    value: str,
+    *,
+    max_age: int | None,
+    expires: str | None = None,
+) -> None:
+    # Deleting is setting: browsers hold it to the rule of the name's prefix as well ("__Http-"
+    # wants HttpOnly), and ``response.delete_cookie()`` knows two of the prefixes, in one spelling.
+    response.set_cookie(
+        login_type.cookie_name,
+        value,
+        max_age=max_age,
+        expires=expires,
+        path=login_type.cookie_path,
+        domain=login_type.cookie_domain,
+        secure=login_type.cookie_secure or request.is_secure(),
+        httponly=True,
+        samesite=login_type.cookie_samesite,  # type: ignore[arg-type]
+    )
 
 
 def _cookie_value(request: HttpRequest, store: SessionStore) -> str:

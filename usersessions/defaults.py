@@ -31,8 +31,15 @@ def _one_of(*choices: str) -> Callable[[Any], bool]:
     return lambda value: value in choices
 
 
-def _cookie_name(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"[\w!#$%&'*+.^`|~-]+", value, re.A) is not None
+def _matches(pattern: str) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and re.fullmatch(pattern, value, re.A) is not None
+
+
+# Name and token together stay below the 4096 bytes that browsers take (OWASP ASVS 5.0, 3.3.5).
+# Of a longer path than 1024 bytes they take no notice (RFC 6265bis, 5.6).
+_cookie_name = _matches(r"[\w!#$%&'*+.^`|~-]{1,256}")
+_cookie_domain = _matches(r"\.?[\w.-]{1,253}")
+_cookie_path = _matches(r"/[ -:<-~]{0,1023}")
 
 
 def _text(value: Any) -> bool:
@@ -105,14 +112,18 @@ SETTINGS: dict[str, Setting] = {
     "LOCK_IPV6": Setting(0, _whole(0, 8), "an integer from 0 to 8"),  # IPv6 blocks
     "CLIENT_IP": Setting("usersessions.conf.remote_addr", _callable, _CALLABLE),
     # The cookie, and which paths it serves.
-    "COOKIE_NAME": Setting(None, _cookie_name, "a cookie's name (letters, digits, no spaces)"),
+    "COOKIE_NAME": Setting(
+        None, _cookie_name, "a cookie's name (up to 256 letters and digits, no spaces)"
+    ),
     "COOKIE_DOMAIN": Setting(
-        None, lambda value: value is None or _text(value), "None (host-only) or a domain"
+        None,
+        lambda value: value is None or _cookie_domain(value),
+        "None (host-only) or a domain in ASCII",
     ),
     "COOKIE_PATH": Setting(
         "/",
-        lambda value: isinstance(value, str) and value.startswith("/"),
-        'a path that starts with "/"',
+        _cookie_path,
+        'a path that starts with "/", of up to 1024 ASCII characters without ";"',
     ),
     "COOKIE_SECURE": Setting(
         False,

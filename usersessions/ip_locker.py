@@ -66,7 +66,8 @@ def _leading(parts: list[str], kept: int, separator: str, zero: str) -> str:
 
 
 def _lock_of_other_text(text: str) -> str:
-    # The lock that matches everything must not be had by sending its text as an address.
-    if len(text) > MAX_LENGTH or text == DISABLED_LOCK:
-        return hashlib.sha256(text.encode()).hexdigest()[:MAX_LENGTH]
+    # The lock that matches everything must not be had by sending its text as an address; nor an
+    # error by sending what not every database stores (NUL, halves of characters).
+    if len(text) > MAX_LENGTH or text == DISABLED_LOCK or not text.isascii() or "\0" in text:
+        return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:MAX_LENGTH]
     return text

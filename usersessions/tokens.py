@@ -20,6 +20,15 @@ ALGORITHM = "HS256"
 MAX_TOKEN_LENGTH = 4096
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+){2}")
+
+#: A token as we write it: ``{"alg":"HS256","typ":"JWT"}`` or, as TYPO3, ``typ`` first; a payload;
+#: a signature whose last two bits, which base64 carries beyond the 256, are 0. There is one
+#: spelling of each token, and nothing to parse in the header, which is the sender's text.
+_OUR_TOKEN = re.compile(
+    r"(?:eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9|eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9)"
+    r"\.[A-Za-z0-9_-]+"
+    r"\.[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]"
+)
 _IDENTIFIER = re.compile(r"[0-9a-f]{32}")
 
 
@@ -93,7 +102,8 @@ class CookieScope:
     def sign(self, identifier: str, issued_at: int) -> str:
         """Return the token for an identifier: a JWT (RFC 7519) signed with HS256.
 
-        :param issued_at: Unix seconds; written as RFC 3339, in UTC
+        :param issued_at: Unix seconds; written as RFC 3339, in UTC. For people and logs, as in
+            TYPO3: nothing reads it back, the stored session alone says how long it lives
         """
         payload = {
             "identifier": identifier,
@@ -137,7 +147,12 @@ def _identifier_in(payload: dict[str, object]) -> str | None:
 
 
 def _verified_payload(token: str, keys: Sequence[bytes]) -> dict[str, object] | None:
-    if len(token) > MAX_TOKEN_LENGTH or not looks_like_token(token):
+    """Return what a token says, None for any that was not signed with one of the keys.
+
+    A forged one costs at most an HMAC over 4096 bytes for each key, compared in constant time
+    (``hmac.compare_digest()``, by PyJWT). The payload is parsed after that.
+    """
+    if len(token) > MAX_TOKEN_LENGTH or _OUR_TOKEN.fullmatch(token) is None:
         return None
     for key in keys:
         try:
@@ -145,7 +160,7 @@ def _verified_payload(token: str, keys: Sequence[bytes]) -> dict[str, object] | 
         except jwt.InvalidSignatureError:
             continue
         except (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError):
-            # The header is the sender's text until the signature is checked: whatever it makes the
-            # decoder stumble over (``alg`` as a list, thousands of brackets) is a bad token.
+            # Another part of the site may have signed anything with the same key: what the decoder
+            # stumbles over (``exp`` as a list, thousands of brackets) is no token of ours.
             return None
     return None
