@@ -23,6 +23,9 @@ from .new_session import NewSession
 #: What engines keep in the data for themselves, and what only our own sessions may say.
 FOREIGN_KEYS = frozenset({"_qsessions_ip", "_qsessions_user_agent", RESERVED_KEY, BACK_USER_KEY})
 
+#: For how long a cache may keep a session that was seen to have moved already, in seconds.
+LEFT_FOR = 60
+
 
 @dataclass(frozen=True)
 class OldSession:
@@ -145,7 +148,10 @@ class CacheEngine(OldEngine):
     def exchange(self, key: str, new: NewSession) -> None:
         # Whoever stores it is the one to delete it. Whoever finds nothing to delete then came so
         # late that the session had moved, and ended, before.
-        if new.store() and not self._cache.delete(self._name(key)):
+        if not new.store():
+            # Unless they were killed before that; they may also be about to.
+            self._cache.touch(self._name(key), LEFT_FOR)
+        elif not self._cache.delete(self._name(key)):
             new.remove()
 
     @property

@@ -1,0 +1,1 @@
+"""Processes that are killed at every moment of what they do with a session."""
