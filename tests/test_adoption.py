@@ -24,7 +24,7 @@ from django.views.debug import ExceptionReporter
 
 from usersessions import SessionBackend, UserSession, UserSessionManager
 from usersessions.adoption.engines import CacheEngine, OldSession, TableEngine
-from usersessions.auth import own_sessions
+from usersessions.auth import is_login_recent, own_sessions
 from usersessions.middleware import UserSessionMiddleware
 from usersessions.models import BackendSession, FrontendSession
 from usersessions.test import Client
@@ -97,6 +97,15 @@ def test_old_cookie_goes_on_with_its_user_and_data(old_site: OldSite, alice: Any
     assert names(client, who) == "alice"
     assert not client.cookies[OLD_COOKIE].value
     assert (names(client, who), names(client, read_basket)) == ("alice", "[1]")
+
+
+def test_adopted_login_is_not_a_recent_one(old_site: OldSite, alice: Any) -> None:
+    """Attack: with an old cookie, have what takes a recent login just after the move."""
+    client = client_with(old_site.store_session(alice))
+    assert names(client, is_login_recent) == "False"
+    assert names(client, is_login_recent) == "False"
+    visit(client, log_in(alice))
+    assert names(client, is_login_recent) == "True"
 
 
 @every_engine

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from django.contrib.auth import get_user_model
 
 from testproject import settings as demo_settings
 from usersessions.models import BackendSession, FrontendSession
+from usersessions.store import SessionStore
 
 from .factories import UserFactory
 from .missing import report_missing
@@ -162,11 +164,21 @@ def test_login_form_that_is_sent_twice_logs_in_with_the_basket(
     assert FrontendSession.objects.count() == 1
 
 
-def test_customer_ends_the_sessions_on_other_devices(open_browser: Open, url: str) -> None:
+def test_customer_ends_the_sessions_on_other_devices_after_confirming(
+    open_browser: Open, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     phone, desktop = open_browser(), open_browser()
     log_in(phone, url, "alice")
     log_in(desktop, url, "alice")
-    press(desktop, "form[action='/account/sessions/end-others/'] button")
+    later = time.time() + 301
+    monkeypatch.setattr(SessionStore, "clock", staticmethod(lambda: later))
+    desktop.get(f"{url}/account/")
+    press(desktop, "main a[href$='/sessions/']")
+    press(desktop, "main p a")
+    fill(desktop, password="alice")
+    press(desktop, "main form button")
+    press(desktop, "button[value=others]")
+    assert "1 other session has ended." in desktop.find_element("tag name", "main").text
     assert "logged in as alice" in text_of(desktop, f"{url}/account/")
     assert "logged in as alice" not in text_of(phone, f"{url}/account/")
 

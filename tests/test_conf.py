@@ -51,6 +51,7 @@ DEFAULTS = {
     "anonymous_lifetime": 86400,
     "max_lifetime": 0,
     "max_sessions_per_user": 0,
+    "confirm_max_age": 300,
     "gc_probability": 1,
     "lock_ip": 0,
     "lock_ipv6": 0,
@@ -192,6 +193,7 @@ GOOD: dict[str, list[Any]] = {
     "ANONYMOUS_LIFETIME": [0, 1, 86400],
     "MAX_LIFETIME": [0, 1, 86400],
     "MAX_SESSIONS_PER_USER": [0, 1],
+    "CONFIRM_MAX_AGE": [0, 1, 300],
     "PERMANENT_LOGIN": ["never", "opt-in", "opt-out", "always"],
     "GC_PROBABILITY": [0, 1, 100, 0.0, 0.5, 100.0],
     "LOCK_IP": [0, 1, 2, 3, 4],
@@ -219,6 +221,7 @@ BAD: dict[str, list[Any]] = {
     "ANONYMOUS_LIFETIME": TOO_LITTLE,
     "MAX_LIFETIME": TOO_LITTLE,
     "MAX_SESSIONS_PER_USER": TOO_LITTLE,
+    "CONFIRM_MAX_AGE": TOO_LITTLE,
     "PERMANENT_LOGIN": CHOSEN_WRONGLY,
     "GC_PROBABILITY": [-1, 101, -0.1, 100.1, float("nan"), float("inf"), None, "1", True],
     "LOCK_IP": [-1, 5, *NO_NUMBERS],
@@ -246,6 +249,7 @@ MUST_BE = {
     "ANONYMOUS_LIFETIME": "an integer of at least 0 (seconds)",
     "MAX_LIFETIME": "an integer of at least 0 (seconds)",
     "MAX_SESSIONS_PER_USER": "an integer of at least 0 (0 means any number)",
+    "CONFIRM_MAX_AGE": "an integer of at least 0 (seconds)",
     "PERMANENT_LOGIN": 'one of "never", "opt-in", "opt-out", "always"',
     "GC_PROBABILITY": "a number from 0 to 100 (percent)",
     "LOCK_IP": "an integer from 0 to 4",
@@ -342,10 +346,11 @@ def test_unknown_key_is_refused_with_the_known_ones(settings: Any) -> None:
             "usersessions.E002",
             'USERSESSIONS["FE"]["COOKIE_AGE"] is not a setting of usersessions.',
             "Remove it, or use one of: ADOPT_FROM, ANONYMOUS_LIFETIME, BACKEND, CLIENT_IP, "
-            "COOKIE_ALLOW_SCOPELESS, COOKIE_DOMAIN, COOKIE_FORMAT, COOKIE_NAME, COOKIE_PATH, "
-            "COOKIE_SAMESITE, COOKIE_SECURE, GC_PROBABILITY, LIFETIME, LOCK_IP, LOCK_IPV6, "
-            "MAX_DATA_SIZE, MAX_LIFETIME, MAX_SESSIONS_PER_USER, OPTIONS, PERMANENT_LOGIN, "
-            "SERIALIZER, SWITCH_MAX_SECONDS, SWITCH_PERMISSION, TIMEOUT, URL_PREFIXES.",
+            "CONFIRM_MAX_AGE, COOKIE_ALLOW_SCOPELESS, COOKIE_DOMAIN, COOKIE_FORMAT, COOKIE_NAME, "
+            "COOKIE_PATH, COOKIE_SAMESITE, COOKIE_SECURE, GC_PROBABILITY, LIFETIME, LOCK_IP, "
+            "LOCK_IPV6, MAX_DATA_SIZE, MAX_LIFETIME, MAX_SESSIONS_PER_USER, OPTIONS, "
+            "PERMANENT_LOGIN, SERIALIZER, SWITCH_MAX_SECONDS, SWITCH_PERMISSION, TIMEOUT, "
+            "URL_PREFIXES.",
         )
     ]
 

@@ -85,16 +85,16 @@ def test_wrong_password_is_explained(client: Client, alice: Any) -> None:
     assert "Please enter a correct username and password" in response.content.decode()
 
 
-def test_account_lists_my_sessions_and_ends_one(
+def test_account_leads_to_my_sessions_which_i_can_end(
     client: Client, other_client: Client, alice: Any
 ) -> None:
     log_in(client)
     log_in(other_client)
-    other = next(
-        each for each in client.get("/account/").context["sessions"] if not each.is_current
-    )
-    client.post("/account/sessions/end/", {"ses_id": other.ses_id})
-    assert len(client.get("/account/").context["sessions"]) == 1
+    page = "/usersessions/sessions/"
+    assert f'href="{page}"' in client.get("/account/").content.decode()
+    other = next(each for each in client.get(page).context["sessions"] if not each.is_current)
+    client.post(page, {"end": other.ses_id})
+    assert len(client.get(page).context["sessions"]) == 1
     assert other_client.get("/account/").status_code == 302
 
 

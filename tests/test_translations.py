@@ -137,6 +137,42 @@ def test_list_of_sessions_is_in_the_browsers_language(language: str, admin: Clie
     assert [words for words in WORDS_OF_THE_LIST[language] if words not in shown] == []
 
 
+WORDS_OF_OWN_SESSIONS = {
+    "de": [
+        "Wo Sie angemeldet sind",
+        "Seit der Anmeldung vergangen: 0\xa0Minuten",
+        "Gerade in Benutzung",
+        "Unbekanntes Gerät",
+        "Überall abmelden",
+    ],
+    "fr": [
+        "Où vous êtes connecté",
+        "Connexion il y a 0\xa0minute",
+        "En cours",
+        "Appareil inconnu",
+        "Se déconnecter partout",
+    ],
+}
+WORDS_OF_CONFIRMING = {
+    "de": ["Bestätigen Sie, dass Sie es sind", "Passwort", "Bitte versuchen Sie es noch einmal."],
+    "fr": ["Confirmez que", "Mot de passe", "Veuillez réessayer."],
+}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_pages_about_ones_own_sessions_are_in_the_browsers_language(
+    language: str, admin: Client, alice: Any
+) -> None:
+    admin.force_login(alice)
+    headers = {"accept-language": language}
+    sessions = admin.get("/usersessions/sessions/", headers=headers)
+    confirm = admin.post("/usersessions/confirm/", {"password": "wrong"}, headers=headers)
+    for page, words_of in ((sessions, WORDS_OF_OWN_SESSIONS), (confirm, WORDS_OF_CONFIRMING)):
+        shown = page.content.decode()
+        assert [words for words in words_of[language] if words not in shown] == []
+
+
 @pytest.mark.parametrize(
     ("language", "number", "told"),
     [

@@ -7,12 +7,14 @@ find: strict mode has no ignores without need.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import models
 from django.http import HttpRequest, HttpResponse
+from django.views.generic import View
 from typing_extensions import assert_type
 
 from usersessions import (  # type: ignore[attr-defined]
@@ -30,13 +32,14 @@ from usersessions import (  # type: ignore[attr-defined]
     UserSessionManager,
     auth,
 )
-from usersessions.auth import OwnSession
+from usersessions.auth import OwnSession, RecentLoginRequiredMixin, recent_login_required
 from usersessions.models import AbstractUserSession, FrontendSession
 from usersessions.signals import user_switched
 from usersessions.store import SessionStore
 from usersessions.test import AsyncClient, Client, ClientSession, make_login_cookie
 from usersessions.user_ids import UserId
 from usersessions.user_sessions import UserSessions
+from usersessions.views import ConfirmPasswordView, OwnSessionsView
 
 __all__ = ["Misspelt"]
 
@@ -165,6 +168,50 @@ def use_own_sessions(request: HttpRequest) -> None:
     assert_type(sessions[0].ses_id, str)
     assert_type(auth.end_own_session(request, sessions[0].ses_id), bool)
     assert_type(auth.end_other_sessions(request, "FE"), int)
+    assert_type(sessions[0].device, str)
+    assert_type(sessions[0].logged_in_at, datetime | None)
+
+
+# What only those may do who have logged in a short while ago
+
+
+@recent_login_required
+def change_email(request: HttpRequest, address: str) -> HttpResponse:
+    assert_type(auth.is_login_recent(request), bool)
+    assert_type(auth.is_login_recent(request, 60, login_type="BE"), bool)
+    return HttpResponse(address)
+
+
+@recent_login_required(max_age=60, login_type="BE", raise_exception=True)
+async def show_codes(request: HttpRequest) -> HttpResponse:
+    await auth.aconfirm_login(request, "BE")
+    return HttpResponse()
+
+
+@recent_login_required(maxage=60)  # type: ignore[call-overload,untyped-decorator]
+def misspell(request: HttpRequest) -> HttpResponse:
+    return HttpResponse()
+
+
+class DeleteAccountView(RecentLoginRequiredMixin, View):
+    max_age = 60
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        auth.confirm_login(request)
+        return HttpResponse()
+
+
+class LdapConfirmView(ConfirmPasswordView):
+    template_name = "site/confirm.html"
+
+    def has_password(self) -> bool:
+        return True
+
+
+def use_guarded_views(request: HttpRequest) -> None:
+    assert_type(change_email(request, address="a@example.com"), HttpResponse)
+    change_email(request)  # type: ignore[call-arg]
+    OwnSessionsView.as_view(confirm_url="site:confirm", logged_out_page="/")
 
 
 def switch(request: HttpRequest, customer: User) -> None:

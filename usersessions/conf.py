@@ -41,6 +41,7 @@ class LoginType:
     anonymous_lifetime: int
     max_lifetime: int
     max_sessions_per_user: int
+    confirm_max_age: int
     permanent_login: str
     gc_probability: float
     lock_ip: int

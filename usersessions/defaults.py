@@ -97,6 +97,7 @@ SETTINGS: dict[str, Setting] = {
     "ANONYMOUS_LIFETIME": Setting(86400, _whole(0), _SECONDS),
     "MAX_LIFETIME": Setting(0, _whole(0), _SECONDS),  # from login, absolute; 0: none
     "MAX_SESSIONS_PER_USER": Setting(0, _whole(0), "an integer of at least 0 (0 means any number)"),
+    "CONFIRM_MAX_AGE": Setting(300, _whole(0), _SECONDS),  # of a recent login; 0: nobody is asked
     "PERMANENT_LOGIN": Setting(
         "opt-in",
         _one_of("never", "opt-in", "opt-out", "always"),

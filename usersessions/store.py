@@ -16,6 +16,7 @@ from .conf import get_login_types
 from .double_login import forget_origin
 from .expiry import ADOPTED_KEY, EXPIRY_KEY
 from .lazy_session import LazySession
+from .login_age import CONFIRMED_KEY
 from .native_async import in_thread
 from .original_user import (
     BACK_ID_KEY,
@@ -289,6 +290,17 @@ class SessionStore(LazySession):
         self._is_claimed = True
         self.modified = True
         self._tell_of_switch_end()
+
+    def confirm_login(self) -> None:
+        """Note that the user has just shown who they are, under a new identifier.
+
+        Whoever knew the old one gains nothing (OWASP ASVS 5.0, 7.2.4). Whether the session has a
+        user is for the caller to know: see ``usersessions.auth.confirm_login()``. Stored by
+        ``save()``.
+        """
+        self.cycle_key()
+        session = self.user_session
+        session.meta = {**session.meta, CONFIRMED_KEY: int(self.clock())}
 
     def rebind(
         self,

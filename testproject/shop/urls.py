@@ -16,6 +16,4 @@ urlpatterns = [
     path("account/login/", account.LoginView.as_view(), name="login"),
     path("account/logout/", account.log_out, name="logout"),
     path("account/password/", account.PasswordChangeView.as_view(), name="password"),
-    path("account/sessions/end/", account.end_session, name="end_session"),
-    path("account/sessions/end-others/", account.end_other_sessions, name="end_other_sessions"),
 ]

@@ -187,7 +187,7 @@ def test_session_renewed_by_us_is_listed_again_with_activity_tracking(
 ) -> None:
     """allauth hears of its own logins only: ``end_other_sessions()`` gives a new identifier."""
     log_in(client)
-    client.post("/account/sessions/end-others/")
+    client.post("/usersessions/sessions/", {"end": "others"})
     assert client.get(SESSIONS).context["session_count"] == 0
     settings.USERSESSIONS_TRACK_ACTIVITY = True
     assert listed(client) == 1

@@ -74,6 +74,15 @@ def test_lockout_counts_the_logins_of_every_type(client: Client, alice: Any) -> 
     assert owners() == {"BE": [], "FE": []}
 
 
+def test_wrong_confirmations_lock_out_as_wrong_logins_do(client: Client, alice: Any) -> None:
+    """Attack: guess the password of whoever has left a browser logged in."""
+    client.force_login(alice)
+    typed = [{"password": password} for password in ("a", "b", "c", "alice")]
+    answers = [client.post("/usersessions/confirm/", form).status_code for form in typed]
+    assert answers == [200, 200, 429, 429]
+    assert owners()["FE"] == [alice.pk]
+
+
 def test_login_after_failures_keeps_the_basket_under_a_new_identifier(
     client: Client, alice: Any, settings: Any
 ) -> None:

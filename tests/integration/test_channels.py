@@ -124,7 +124,7 @@ def test_save_of_a_long_conversation_keeps_what_requests_stored_meanwhile(
 
 @pytest.mark.parametrize(
     ("path", "left"),
-    [("/account/logout/", 0), ("/account/sessions/end-others/", 1)],
+    [("/account/logout/", 0), ("/usersessions/sessions/", 1)],
     ids=["ended", "renewed"],
 )
 def test_save_under_an_identifier_that_is_gone_raises_and_brings_nothing_back(
@@ -133,7 +133,7 @@ def test_save_under_an_identifier_that_is_gone_raises_and_brings_nothing_back(
     client.force_login(alice)
 
     async def save_too_late(scope: dict[str, Any]) -> str:
-        await sync_to_async(client.post)(path)
+        await sync_to_async(client.post)(path, {"end": "others"})
         try:
             await keep_note(scope)
         except UpdateError:

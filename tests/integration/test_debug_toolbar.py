@@ -59,7 +59,7 @@ def test_toolbar_is_on_the_page_of_a_visitor_without_session(client: Client) -> 
 
 def test_sql_panel_shows_our_statements_and_no_identifier(client: Client, alice: Any) -> None:
     client.force_login(alice)
-    response = client.get("/account/")
+    response = client.get("/usersessions/sessions/")
     found = session_statements(client, response)
     assert kinds(found) == ["SELECT", "SELECT"]  # the session, and the list of the user's sessions
     assert 'WHERE "ses_id" =' in found[0]

@@ -9,6 +9,7 @@ import pytest
 from usersessions.models import FrontendSession
 from usersessions.test import Client
 
+from ..conftest import Clock
 from ..factories import UserFactory
 from .conftest import fill_basket, has_basket, identifier_of, need, owners
 
@@ -49,6 +50,16 @@ def test_hijacking_binds_the_session_to_the_user_under_a_new_identifier(
     assert owners() == {"BE": [superuser.pk], "FE": [alice.pk]}
     assert name_on(staff_client) == "alice"
     assert NOTICE in staff_client.get("/account/").content.decode()
+
+
+def test_hijacked_session_counts_as_a_recent_login(
+    clock: Clock, staff_client: Client, alice: Any
+) -> None:
+    """README warns of it: to Django, hijacking is a login. A switched session gets a 403."""
+    clock.forward(301)
+    assert not staff_client.get("/usersessions/sessions/").context["may_end"]
+    hijack(staff_client, alice)
+    assert staff_client.get("/usersessions/sessions/").context["may_end"]
 
 
 def test_cookie_from_before_the_hijacking_is_worth_nothing(

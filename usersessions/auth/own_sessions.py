@@ -7,8 +7,11 @@ from datetime import datetime, timezone
 
 from django.http import HttpRequest
 
+from ..ip_locker import DISABLED_LOCK
+from ..login_age import logged_in_at
 from ..session_data import CorruptSessionData
 from ..store import SessionStore
+from ..user_agents import describe_device
 from ..user_session import UserSession
 from .login_types import get_store
 
@@ -24,6 +27,17 @@ class OwnSession:
     expires_at: datetime
     user_agent: str  #: of the browser that logged in; "" when it told nothing
     ip_lock: str
+    logged_in_at: datetime | None  #: None: nobody knows, since the session was adopted
+
+    @property
+    def device(self) -> str:
+        """The browser in people's words: "Firefox on Linux"."""
+        return describe_device(self.user_agent)
+
+    @property
+    def locked_to(self) -> str:
+        """The network that the session is locked to; "" if it can be used from anywhere."""
+        return "" if self.ip_lock == DISABLED_LOCK else self.ip_lock
 
 
 def own_sessions(request: HttpRequest, login_type: str | None = None) -> list[OwnSession]:
@@ -90,6 +104,7 @@ def _own_ses_ids(store: SessionStore) -> set[str]:
 
 def _describe(store: SessionStore, session: UserSession, ses_id: str) -> OwnSession:
     expiry = store.manager.expiry
+    login_at = logged_in_at(session)
     return OwnSession(
         ses_id=ses_id,
         is_current=ses_id in _own_ses_ids(store),
@@ -98,4 +113,5 @@ def _describe(store: SessionStore, session: UserSession, ses_id: str) -> OwnSess
         expires_at=datetime.fromtimestamp(expiry.expires_at(session), timezone.utc),
         user_agent=session.meta.get("user_agent", ""),
         ip_lock=session.ip_lock,
+        logged_in_at=None if login_at is None else datetime.fromtimestamp(login_at, timezone.utc),
     )

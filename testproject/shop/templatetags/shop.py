@@ -1,4 +1,4 @@
-"""Filters that write prices and devices as the shop's visitors read them."""
+"""The filter that writes prices as the shop's visitors read them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,7 @@ from django import template
 from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 
-from ..user_agents import describe_device
-
 register = template.Library()
-
-register.filter("device", describe_device)
 
 
 @register.filter

@@ -1,4 +1,4 @@
-"""A customer's account: logging in and out, one's own sessions, the password."""
+"""A customer's account: logging in and out, the password."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse_lazy
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
@@ -58,32 +57,5 @@ def log_out(request: HttpRequest) -> HttpResponse:
 @never_cache
 @login_required
 def show_account(request: HttpRequest) -> HttpResponse:
-    """Show the customer's sessions, and who is logged in to the backend in the same browser."""
-    return render(
-        request,
-        "shop/account.html",
-        {"sessions": auth.own_sessions(request), "backend_user": auth.get_user(request, "BE")},
-    )
-
-
-@require_POST
-@login_required
-def end_session(request: HttpRequest) -> HttpResponse:
-    """End the session of the customer that ``ses_id`` names; somebody else's is not found."""
-    if auth.end_own_session(request, request.POST.get("ses_id", "")):
-        messages.success(request, _("The session has ended."))
-    else:
-        messages.info(request, _("That session had ended already."))
-    return redirect("shop:account")
-
-
-@require_POST
-@login_required
-def end_other_sessions(request: HttpRequest) -> HttpResponse:
-    """End all sessions of the customer but this one."""
-    ended = auth.end_other_sessions(request)
-    messages.success(
-        request,
-        ngettext("%d other session has ended.", "%d other sessions have ended.", ended) % ended,
-    )
-    return redirect("shop:account")
+    """Show where to go from here, and who is logged in to the backend in the same browser."""
+    return render(request, "shop/account.html", {"backend_user": auth.get_user(request, "BE")})

@@ -6,15 +6,15 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.core.exceptions import BadRequest, PermissionDenied, ValidationError
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, resolve_url
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
-from . import auth
-from .conf import get_login_types
+from .. import auth
+from .named_login_type import find_named_login_type
 
 
 @require_POST
@@ -23,14 +23,14 @@ def switch_user(request: HttpRequest) -> HttpResponse:
 
     400 for a login type that does not exist, 403 where switching is refused, 404 for no such user.
     """
-    auth.switch_user(request, _posted_user(request), login_type=_posted_login_type(request))
+    auth.switch_user(request, _posted_user(request), login_type=find_named_login_type(request.POST))
     return redirect(_next_url(request))
 
 
 @require_POST
 def exit_switch_user(request: HttpRequest) -> HttpResponse:
     """Go back to the original user; ``login_type`` may name the session. 403 if not switched."""
-    auth.exit_switch_user(request, login_type=_posted_login_type(request))
+    auth.exit_switch_user(request, login_type=find_named_login_type(request.POST))
     return redirect(_next_url(request))
 
 
@@ -45,13 +45,6 @@ def _posted_user(request: HttpRequest) -> Any:
             raise PermissionDenied(_("You may not switch user."))
         raise Http404(_("There is no such user."))
     return user
-
-
-def _posted_login_type(request: HttpRequest) -> str | None:
-    name = request.POST.get("login_type") or None
-    if name is not None and name not in get_login_types():
-        raise BadRequest(f"There is no login type {name!r}.")
-    return name
 
 
 def _next_url(request: HttpRequest) -> str:
