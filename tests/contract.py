@@ -354,6 +354,16 @@ class BackendContract:
             backend.hash(IDENTIFIER),
         ]
 
+    def test_current_records_of_a_user_are_the_same_where_nobody_interferes(
+        self, backend: SessionBackend
+    ) -> None:
+        backend.set(IDENTIFIER, a_record(ses_userid=ALICE))
+        backend.set(NEW_IDENTIFIER, a_record(ses_userid=ALICE, ses_tstamp=NOW + 1))
+        backend.set(THIRD_IDENTIFIER, a_record(ses_userid=BOB))
+        found = list(backend.get_current_by_user(ALICE))
+        assert found == list(backend.get_by_user(ALICE))
+        assert len(found) == 2
+
     def test_remove_by_user_ends_all_sessions_of_that_user(self, backend: SessionBackend) -> None:
         backend.set(IDENTIFIER, a_record(ses_userid=ALICE))
         backend.set(NEW_IDENTIFIER, a_record(ses_userid=ALICE))

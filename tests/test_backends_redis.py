@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -333,6 +334,36 @@ def test_list_is_trimmed_as_it_is_used(
     else:
         getattr(backend, reader)(ALICE)
     assert "gone" not in storage.listed(ALICE)
+
+
+def test_session_that_is_renewed_while_a_list_is_read_is_found(
+    storage: Storage, backend: RedisSessionBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attack: renew one's sessions all the time, so that a limit on them counts none."""
+    backend.set(IDENTIFIER, a_record(ses_userid=ALICE))
+    other = storage.connect()
+    moves = iter([(IDENTIFIER, NEW_IDENTIFIER), (NEW_IDENTIFIER, THIRD_IDENTIFIER)])
+    listed = RedisSessionBackend._listed
+
+    def list_and_move(self: RedisSessionBackend, user_id: Any) -> list[str]:
+        ses_ids = listed(self, user_id)
+        for old, new in islice(moves, 1):
+            other.renew(old, new, a_record(ses_userid=ALICE))
+        return ses_ids
+
+    monkeypatch.setattr(RedisSessionBackend, "_listed", list_and_move)
+    [record] = backend.get_by_user(ALICE)
+    assert record["ses_id"] == backend.hash(THIRD_IDENTIFIER)
+
+
+def test_line_that_names_no_session_does_not_keep_a_list_from_being_read(
+    storage: Storage, backend: RedisSessionBackend
+) -> None:
+    backend.set(IDENTIFIER, a_record(ses_userid=ALICE))
+    key = f"usersessions:FE:user:{ALICE}"
+    storage.client_of(key).zadd(key, {"0" * 64: 9_000_000_000})
+    [record] = backend.get_by_user(ALICE)
+    assert record["ses_id"] == backend.hash(IDENTIFIER)
 
 
 def test_thousands_of_sessions_of_one_user_are_listed_and_ended(

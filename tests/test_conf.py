@@ -52,6 +52,7 @@ DEFAULTS = {
     "max_lifetime": 0,
     "max_sessions_per_user": 0,
     "confirm_max_age": 300,
+    "max_sessions_reached": "end-oldest",
     "gc_probability": 1,
     "lock_ip": 0,
     "lock_ipv6": 0,
@@ -194,6 +195,7 @@ GOOD: dict[str, list[Any]] = {
     "MAX_LIFETIME": [0, 1, 86400],
     "MAX_SESSIONS_PER_USER": [0, 1],
     "CONFIRM_MAX_AGE": [0, 1, 300],
+    "MAX_SESSIONS_REACHED": ["end-oldest", "refuse-login"],
     "PERMANENT_LOGIN": ["never", "opt-in", "opt-out", "always"],
     "GC_PROBABILITY": [0, 1, 100, 0.0, 0.5, 100.0],
     "LOCK_IP": [0, 1, 2, 3, 4],
@@ -222,6 +224,7 @@ BAD: dict[str, list[Any]] = {
     "MAX_LIFETIME": TOO_LITTLE,
     "MAX_SESSIONS_PER_USER": TOO_LITTLE,
     "CONFIRM_MAX_AGE": TOO_LITTLE,
+    "MAX_SESSIONS_REACHED": ["refuse", "", None, True, ["end-oldest"]],
     "PERMANENT_LOGIN": CHOSEN_WRONGLY,
     "GC_PROBABILITY": [-1, 101, -0.1, 100.1, float("nan"), float("inf"), None, "1", True],
     "LOCK_IP": [-1, 5, *NO_NUMBERS],
@@ -250,6 +253,7 @@ MUST_BE = {
     "MAX_LIFETIME": "an integer of at least 0 (seconds)",
     "MAX_SESSIONS_PER_USER": "an integer of at least 0 (0 means any number)",
     "CONFIRM_MAX_AGE": "an integer of at least 0 (seconds)",
+    "MAX_SESSIONS_REACHED": 'one of "end-oldest", "refuse-login"',
     "PERMANENT_LOGIN": 'one of "never", "opt-in", "opt-out", "always"',
     "GC_PROBABILITY": "a number from 0 to 100 (percent)",
     "LOCK_IP": "an integer from 0 to 4",
@@ -348,9 +352,9 @@ def test_unknown_key_is_refused_with_the_known_ones(settings: Any) -> None:
             "Remove it, or use one of: ADOPT_FROM, ANONYMOUS_LIFETIME, BACKEND, CLIENT_IP, "
             "CONFIRM_MAX_AGE, COOKIE_ALLOW_SCOPELESS, COOKIE_DOMAIN, COOKIE_FORMAT, COOKIE_NAME, "
             "COOKIE_PATH, COOKIE_SAMESITE, COOKIE_SECURE, GC_PROBABILITY, LIFETIME, LOCK_IP, "
-            "LOCK_IPV6, MAX_DATA_SIZE, MAX_LIFETIME, MAX_SESSIONS_PER_USER, OPTIONS, "
-            "PERMANENT_LOGIN, SERIALIZER, SWITCH_MAX_SECONDS, SWITCH_PERMISSION, TIMEOUT, "
-            "URL_PREFIXES.",
+            "LOCK_IPV6, MAX_DATA_SIZE, MAX_LIFETIME, MAX_SESSIONS_PER_USER, MAX_SESSIONS_REACHED, "
+            "OPTIONS, PERMANENT_LOGIN, SERIALIZER, SWITCH_MAX_SECONDS, SWITCH_PERMISSION, "
+            "TIMEOUT, URL_PREFIXES.",
         )
     ]
 

@@ -16,6 +16,9 @@ from usersessions import (
     SessionNotCreated,
     SessionNotFound,
     SessionNotUpdated,
+    TooManySessions,
+    UserSession,
+    UserSessionManager,
 )
 from usersessions.store import SessionStore
 
@@ -171,3 +174,26 @@ def test_session_saved_in_a_transaction_has_the_changes_of_both_connections(
     if not refuses_stale_writes:
         merged["mine"] = 3
     assert dict(SessionStore(theirs.session_key).items()) == merged
+
+
+def log_in(manager: UserSessionManager, user: Any) -> UserSession:
+    anonymous = manager.create_anonymous_session()
+    return manager.elevate_to_fixated_user_session(anonymous, user.pk)
+
+
+@pytest.mark.parametrize("reached", ["end-oldest", "refuse-login"])
+def test_login_in_a_transaction_sees_one_that_another_connection_has_committed(
+    alice: Any, isolation_level: str, settings: Any, reached: str
+) -> None:
+    """A limit on sessions counts what there is, not what there was when the transaction began."""
+    limits = {"MAX_SESSIONS_PER_USER": 1, "MAX_SESSIONS_REACHED": reached}
+    settings.USERSESSIONS = {"FE": limits}
+    manager = UserSessionManager.create("FE")
+    error: Any = TooManySessions if reached == "refuse-login" else None
+    if isolation_level == "repeatable read" and connection.vendor == "postgresql":
+        error = OperationalError  # which is how it keeps a transaction from writing onto the past
+    with pytest.raises(error) if error else nullcontext(), transaction.atomic():
+        assert list(manager.backend.get_by_user(alice.pk)) == []
+        elsewhere(lambda: log_in(manager, alice))
+        log_in(manager, alice)
+    assert len(list(manager.backend.get_by_user(alice.pk))) == 1

@@ -610,6 +610,62 @@ def test_oldest_sessions_end_when_a_user_has_too_many(
     assert visit(clients[3], who).content == b"'alice'"
 
 
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_limit_on_sessions_costs_two_round_trips_and_a_list_before_a_refusal(
+    storage: Storage, settings: Any, alice: Any, round_trips: RoundTrips, is_async: bool
+) -> None:
+    def trips(reached: str) -> list[str]:
+        storage.use(settings, MAX_SESSIONS_PER_USER=1, MAX_SESSIONS_REACHED=reached)
+        client: Any = AsyncClient() if is_async else Client()
+        view = steps(alice)["login"][is_async]
+        with round_trips:
+            avisit(client, view) if is_async else visit(client, view)
+        return list(round_trips.sent)
+
+    is_free, reads = ["EVALSHA"], ["EVALSHA", "GET"]
+    assert trips("refuse-login") == [*is_free, *is_free, "EVALSHA"]  # the last one stores it
+    assert trips("refuse-login") == reads
+    assert trips("end-oldest") == ["EVALSHA", "EVALSHA", "MGET", "EVALSHA"]
+
+
+def test_async_login_with_a_limit_needs_a_thread_for_the_lock_alone(
+    storage: Storage, settings: Any, alice: Any, thread_hops: list[str]
+) -> None:
+    storage.use(settings, MAX_SESSIONS_PER_USER=1)
+
+    async def log_in(request: Any) -> None:
+        await request.session.aset("_auth_user_id", str(alice.pk))
+
+    async def serve() -> None:
+        await answer_to(log_in)
+
+    async_to_sync(serve)()
+    assert thread_hops == ["SessionLimit._store_login"]
+    assert len(storage.listed(alice.pk)) == 1
+
+
+def test_login_that_fails_before_it_ends_others_leaves_them_and_succeeds_when_it_is_repeated(
+    storage: Storage, settings: Any, alice: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = storage.use(settings, MAX_SESSIONS_PER_USER=1)
+    first, second = Client(), Client(raise_request_exception=False)
+    visit(first, lambda request: django_auth.login(request, alice))
+    visit(second, put)
+
+    def fail(*args: Any) -> None:
+        raise redis.ConnectionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backend, "remove_by_ses_id", fail)
+        answer = visit(second, lambda request: django_auth.login(request, alice))
+    assert answer.status_code == 500
+    assert visit(first, who).content == b"'alice'"
+    visit(second, lambda request: django_auth.login(request, alice))
+    assert visit(second, read).content == b"{'apple': 3}"
+    assert visit(first, who).content == b"'AnonymousUser'"
+    assert len(storage.listed(alice.pk)) == 1
+
+
 def test_login_that_was_sent_twice_is_one_session(site: Storage, alice: Any) -> None:
     client, twin = Client(), Client()
     visit(client, put)

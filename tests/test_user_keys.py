@@ -138,13 +138,40 @@ def test_login_form_that_was_sent_twice_ends_with_one_session(
     assert visit(other_client, lambda request: request.session["basket"]).content == b"[1]"
 
 
+def allow_one_session(settings: Any, **more: Any) -> None:
+    settings.USERSESSIONS = {
+        name: {**options, "MAX_SESSIONS_PER_USER": 1, **more}
+        for name, options in (settings.USERSESSIONS or {"FE": {}}).items()
+    }
+
+
+def test_login_is_refused_where_there_is_a_session_already(
+    client: Client, other_client: Client, alice: Any, bob: Any, settings: Any
+) -> None:
+    allow_one_session(settings, MAX_SESSIONS_REACHED="refuse-login")
+    visit(client, log_in(alice))
+    assert visit(other_client, log_in(alice)).status_code == 403
+    assert visit(other_client, log_in(bob)).status_code == 200
+    assert visit(client, log_in(alice)).status_code == 200
+    assert {*owners()} == {alice.pk, bob.pk}
+
+
+def test_way_back_from_a_switch_is_not_refused(
+    client: Client, other_client: Client, superuser: Any, alice: Any, settings: Any
+) -> None:
+    allow_one_session(settings, MAX_SESSIONS_REACHED="refuse-login")
+    visit(client, log_in(superuser))
+    visit(client, lambda request: auth.switch_user(request, alice))
+    visit(other_client, log_in(superuser))
+    visit(client, auth.exit_switch_user)
+    assert owners() == [superuser.pk]
+    assert visit(client, lambda request: request.user.pk).content.decode() == repr(superuser.pk)
+
+
 def test_new_sessions_push_the_oldest_out(
     client: Client, other_client: Client, alice: Any, settings: Any
 ) -> None:
-    settings.USERSESSIONS = {
-        name: {**options, "MAX_SESSIONS_PER_USER": 1}
-        for name, options in (settings.USERSESSIONS or {"FE": {}}).items()
-    }
+    allow_one_session(settings)
     visit(client, log_in(alice))
     visit(other_client, log_in(alice))
     assert owners() == [alice.pk]

@@ -28,6 +28,7 @@ from usersessions import (  # type: ignore[attr-defined]
     SessionManager,
     SessionNotFound,
     SessionRecord,
+    TooManySessions,
     UserSession,
     UserSessionManager,
     auth,
@@ -138,6 +139,9 @@ def catch_errors(session: UserSession) -> str:
         UserSessionManager.create("FE").update_session(session)
     except SessionDataTooLarge as error:
         return str(error)
+    except TooManySessions as error:
+        assert_type(error.limit, int)
+        return error.login_type
     except SessionChanged as error:
         assert_type(error.record, SessionRecord)
         return error.login_type

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .backends.database import DatabaseSessionBackend
     from .backends.redis import RedisSessionBackend
     from .ip_locker import IpLocker
+    from .session_limit import TooManySessions
     from .session_manager import SessionManager
     from .session_writer import SessionDataTooLarge
     from .tokens import CookieScope
@@ -51,6 +52,7 @@ _HOMES = {
     "SessionNotFound": "backends.base",
     "SessionNotUpdated": "backends.base",
     "SessionRecord": "user_session",
+    "TooManySessions": "session_limit",
     "UserSession": "user_session",
     "UserSessionManager": "user_session_manager",
 }
@@ -70,6 +72,7 @@ __all__ = [
     "SessionNotFound",
     "SessionNotUpdated",
     "SessionRecord",
+    "TooManySessions",
     "UserSession",
     "UserSessionManager",
 ]

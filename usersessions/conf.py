@@ -42,6 +42,7 @@ class LoginType:
     max_lifetime: int
     max_sessions_per_user: int
     confirm_max_age: int
+    max_sessions_reached: str
     permanent_login: str
     gc_probability: float
     lock_ip: int

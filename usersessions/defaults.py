@@ -98,6 +98,11 @@ SETTINGS: dict[str, Setting] = {
     "MAX_LIFETIME": Setting(0, _whole(0), _SECONDS),  # from login, absolute; 0: none
     "MAX_SESSIONS_PER_USER": Setting(0, _whole(0), "an integer of at least 0 (0 means any number)"),
     "CONFIRM_MAX_AGE": Setting(300, _whole(0), _SECONDS),  # of a recent login; 0: nobody is asked
+    "MAX_SESSIONS_REACHED": Setting(
+        "end-oldest",
+        _one_of("end-oldest", "refuse-login"),
+        'one of "end-oldest", "refuse-login"',
+    ),
     "PERMANENT_LOGIN": Setting(
         "opt-in",
         _one_of("never", "opt-in", "opt-out", "always"),

@@ -40,6 +40,12 @@ def has_origin(session: UserSession) -> bool:
     return not session.is_anonymous and "login_from" in session.meta
 
 
+def is_twin(session: UserSession, other: UserSession) -> bool:
+    """Return whether another session is of the same login, sent twice: this one takes its place."""
+    origin = session.meta.get("login_from")
+    return has_origin(session) and other.meta.get("login_from") == origin
+
+
 def store_login(
     session: UserSession, backend: SessionBackend, make_record: MakeRecord
 ) -> SessionRecord:
@@ -79,6 +85,6 @@ def _find_twin(
             other = session.read_beside(record)
         except CorruptSessionData:
             continue
-        if other.meta.get("login_from") == session.meta["login_from"]:
+        if is_twin(session, other):
             return other, record
     return None

@@ -24,6 +24,7 @@ from .cookies import delete_old_cookie, send_cookie
 from .current_request import serving
 from .error_reports import hide_sessions_in_reports
 from .native_async import in_thread
+from .session_limit import TooManySessions
 from .session_manager import SessionManager
 from .store import SessionStore
 from .user_sessions import UserSessions
@@ -98,13 +99,17 @@ class UserSessionMiddleware(SessionMiddleware):
             try:
                 if _finish(request, response, store):
                     finished.append(store)
+            except TooManySessions as exc:
+                failure = failure or exc
+                finished.append(store)
             except Exception as exc:  # the other sessions must be finished all the same
                 if failure is not None:
                     logger.error("Another session of the request failed.", exc_info=failure)
                 failure = exc
         if failure is None:
             return response
-        if not any(store.cookie_is_due for store in finished):
+        is_refusal = isinstance(failure, TooManySessions)
+        if not is_refusal and not any(store.cookie_is_due for store in finished):
             raise failure
         # Their new identifiers are stored: without their cookies people would be logged out.
         answer = in_thread(_answer_to_failure, request, failure)

@@ -8,8 +8,8 @@ from .backends.base import SessionBackend, SessionChanged, SessionNotUpdated
 from .conf import LoginType
 from .double_login import has_origin, store_login
 from .expiry import ExpiryRules
-from .original_user import is_switched
 from .session_data import CorruptSessionData
+from .session_limit import SessionLimit
 from .user_ids import stored_user_id
 from .user_session import SessionRecord, UserSession
 
@@ -40,21 +40,16 @@ class SessionWriter:
         self.login_type = login_type
         self.backend = backend
         self.expiry = expiry
+        self.limit = SessionLimit(login_type, backend, expiry)
 
     def write(self, session: UserSession) -> UserSession:
         """Store a session in whichever way it needs: as a new one, renewed, or changed.
 
         :return: the session as stored
         :raises SessionNotUpdated: it has ended meanwhile
+        :raises TooManySessions: a login was refused, and nothing was written
         """
-        is_login = not session.is_anonymous and (
-            session.stored is None or session.stored.user_id != session.user_id
-        )
-        written = self._write(session)
-        limit = self.login_type.max_sessions_per_user
-        if is_login and limit and not is_switched(session):
-            self._end_oldest_sessions(written)
-        return written
+        return self.limit.store(session, self._write)
 
     def insert(self, session: UserSession) -> UserSession:
         """Store a session that is not stored yet, under the identifier that it has."""
@@ -156,17 +151,6 @@ class SessionWriter:
         if limit and size > limit:
             raise SessionDataTooLarge(self.login_type.name, size, limit)
         return record
-
-    def _end_oldest_sessions(self, login: UserSession) -> None:
-        """End the sessions of a user who has too many now: those longest unused, never this one."""
-        assert login.user_id is not None
-        own = self.backend.hash(login.identifier)
-        others = [
-            record["ses_id"]
-            for record in self.backend.get_by_user(login.user_id)
-            if record["ses_id"] != own
-        ]
-        self.backend.remove_by_ses_id(others[self.login_type.max_sessions_per_user - 1 :])
 
 
 def _belongs_to_same_user(session: UserSession, record: SessionRecord) -> bool:

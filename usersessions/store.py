@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import SESSION_KEY as AUTH_USER_KEY
+from django.contrib.auth import aget_user, get_user
 from django.contrib.sessions.backends.base import CreateError, UpdateError
+from django.utils.functional import SimpleLazyObject
 
 from .backends.base import SessionNotCreated, SessionNotUpdated
 from .conf import get_login_types
@@ -26,6 +29,7 @@ from .original_user import (
     is_switched,
 )
 from .session_data import LOGIN_KEYS
+from .session_limit import TooManySessions
 from .signals import user_switched_back
 from .switch_audit import announce
 from .tokens import new_identifier
@@ -85,6 +89,7 @@ class SessionStore(LazySession):
         :raises CreateError: ``must_create``, and the key is taken
         :raises UpdateError: another request has ended the session meanwhile; it stays ended
         :raises SessionDataTooLarge: the data is over ``MAX_DATA_SIZE``; nothing was written
+        :raises TooManySessions: it is a login, and was refused; the session is as it is stored
 
         Costs one query; others' changes to other keys, stored meanwhile, cost two more and stay.
         """
@@ -108,9 +113,12 @@ class SessionStore(LazySession):
         return None
 
     def _write(self) -> None:
-        self._bind_user()
         try:
+            self._bind_user()
             self._loaded = self.manager.store(self.user_session)
+        except TooManySessions:
+            self._forget_changes()
+            raise
         except SessionNotCreated as exc:
             raise CreateError from exc
         except SessionNotUpdated as exc:
@@ -277,15 +285,23 @@ class SessionStore(LazySession):
 
         A login of the user who is logged in already renews the identifier too (OWASP ASVS 5.0,
         7.2.4). Stored by ``save()``.
+
+        :raises TooManySessions: nothing of the login is left in the session or the request
         """
         session = self.user_session
-        self._loaded = self.manager.begin_login(
+        elevated = self.manager.begin_login(
             session,
             user_id,
             is_permanent=self.login_type.allows_permanent(self.asked_permanent),
             came_with=self._unstored_key if session.stored is None else None,
             sent_at=self._opened_at,
         )
+        try:
+            self.manager.check_limit(elevated)
+        except TooManySessions:
+            self._forget_login(session)
+            raise
+        self._loaded = elevated
         self._named_at_read = session.get(AUTH_USER_KEY)
         self._is_claimed = True
         self.modified = True
@@ -301,6 +317,36 @@ class SessionStore(LazySession):
         self.cycle_key()
         session = self.user_session
         session.meta = {**session.meta, CONFIRMED_KEY: int(self.clock())}
+
+    def _forget_login(self, session: UserSession) -> None:
+        """Take a refused login out of the session, but keep what the view has put in before."""
+        before = session.read_stored().data
+        for key in LOGIN_KEYS:
+            if key in before:
+                session.data[key] = before[key]
+            else:
+                session.data.pop(key, None)
+        if session.stored is not None:
+            session = session.renewed(session.stored_identifier, user_id=session.stored.user_id)
+            session.is_new = False
+        self._loaded = session
+        self._is_claimed = False
+        self.modified = bool(session.data) if session.stored is None else not session.is_as_stored
+        self._forget_user()
+
+    def _forget_changes(self) -> None:
+        """Go back to what is stored: what was set after a login is not for who was there before."""
+        stored_key = self._stored_key()
+        self._session_key = stored_key or self._presented_key
+        self._is_claimed = self._is_cleared_unread = self.modified = False
+        self._forget_user()
+
+    def _forget_user(self) -> None:
+        """Have the request say again who the session belongs to."""
+        request: Any = self._request
+        if getattr(request, "session", None) is self and hasattr(request, "user"):
+            request.user = SimpleLazyObject(lambda: get_user(request))
+            request.auser = partial(aget_user, request)
 
     def rebind(
         self,
@@ -426,6 +472,7 @@ class SessionStore(LazySession):
 
         :param may_store: False after a failure: changes are forgotten, what was ended stays ended
         :raises UpdateError: as ``save()``
+        :raises TooManySessions: as ``save()``
 
         Costs one query if the data changed or the last update is more than 61 s ago, else none.
         Where the storage refuses to note that a session was used, and nothing else changed, that

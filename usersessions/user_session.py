@@ -318,6 +318,10 @@ class UserSession:
         """Return another stored session, whose identifier nobody here knows, for comparing."""
         return UserSession.from_record("", record, serializer=self._serializer, clock=self._clock)
 
+    def read_stored(self) -> UserSession:
+        """Return what the storage held when this session was read or written last."""
+        return self.read_beside(self._stored_fields())
+
     def as_stored(self, record: SessionRecord) -> UserSession:
         """Return this session as it is after ``record`` was stored under its identifier."""
         session = self.renewed(self.identifier, user_id=self.user_id)

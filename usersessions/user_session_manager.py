@@ -245,9 +245,11 @@ class UserSessionManager:
 
         :return: the new session, whose cookie is now due
         :raises SessionNotUpdated: the session was a user's already and has ended meanwhile
+        :raises TooManySessions: ``MAX_SESSIONS_PER_USER`` is reached, and logins are refused then
         :raises ValueError: not the id of a user
 
-        Costs one query. Source: TYPO3 ``UserSessionManager::elevateToFixatedUserSession()``.
+        Costs one query, and three more where ``MAX_SESSIONS_PER_USER`` is set. Source: TYPO3
+        ``UserSessionManager::elevateToFixatedUserSession()``.
         """
         return self.store(self.begin_login(session, user_id, is_permanent=is_permanent))
 
@@ -328,6 +330,7 @@ class UserSessionManager:
 
         :return: the session as stored
         :raises SessionNotUpdated: it has ended meanwhile
+        :raises TooManySessions: it is a login, and was refused; nothing was written
         """
         if session.stored is None:
             session.ip_lock = self._current_ip_lock()
@@ -449,6 +452,15 @@ class UserSessionManager:
         if came_with is not None:
             note_origin(elevated, self.backend.hash(came_with), sent_at or now)
         return elevated
+
+    def check_limit(self, session: UserSession) -> None:
+        """Refuse a login that ``begin_login()`` has returned if ``store()`` would refuse it now.
+
+        :raises TooManySessions: the user has as many sessions as are allowed
+
+        Costs one query where logins may be refused.
+        """
+        self._writer.limit.check(session)
 
     # The request's part
 

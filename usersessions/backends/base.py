@@ -235,6 +235,10 @@ class SessionBackend(ABC):
     def get_by_user(self, user_id: UserId) -> Iterator[SessionRecord]:
         """Yield the records of one user, the latest first. O(that user's sessions)."""
 
+    def get_current_by_user(self, user_id: UserId) -> Iterator[SessionRecord]:
+        """Yield them as they are now, in a transaction that sees older ones, too; may lock them."""
+        return self.get_by_user(user_id)
+
     def remove_by_user(self, user_id: UserId, except_: Iterable[str] = ()) -> int:
         """Delete all sessions of a user; return how many went. Costs one indexed delete.
 

@@ -117,10 +117,23 @@ class DatabaseSessionBackend(SessionBackend):
             last = page[-1][0]
 
     def get_by_user(self, user_id: UserId) -> Iterator[SessionRecord]:
+        return self._find_by_user(user_id)
+
+    def get_current_by_user(self, user_id: UserId) -> Iterator[SessionRecord]:
+        connection: Any = connections[self.database]
+        # InnoDB shows a transaction what its first query has seen, unless it locks.
+        locks = (
+            self._is_innodb
+            and not connection.get_autocommit()
+            and connection.isolation_level != "read committed"
+        )
+        return self._find_by_user(user_id, " FOR UPDATE" if locks else "")
+
+    def _find_by_user(self, user_id: UserId, lock: str = "") -> Iterator[SessionRecord]:
         sql = self._sql(
-            ("read-by-user",),
+            ("read-by-user", lock),
             lambda: self._select(
-                f"{self._quote('ses_userid')} = %s ORDER BY {self._quote('ses_tstamp')} DESC"
+                f"{self._quote('ses_userid')} = %s ORDER BY {self._quote('ses_tstamp')} DESC{lock}"
             ),
         )
         connection = connections[self.database]

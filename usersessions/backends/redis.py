@@ -106,11 +106,25 @@ class RedisSessionBackend(SessionBackend):
     def get_by_user(self, user_id: UserId) -> Iterator[SessionRecord]:
         found = [
             record
-            for batch in _batches(self._listed(user_id))
-            for record in self._records(batch)
+            for record in self._records_of(user_id)
             if str(record["ses_userid"]) == str(user_id)
         ]
         return iter(sorted(found, key=lambda record: record["ses_tstamp"], reverse=True))
+
+    def _records_of(self, user_id: UserId) -> list[SessionRecord]:
+        """Return what is stored of a user's list.
+
+        What is not there may have been renewed between the two steps: looked at again, until all
+        of it is there, or the same is missing as before.
+        """
+        before: set[str] = set()
+        while True:
+            ses_ids = self._listed(user_id)
+            records = [record for batch in _batches(ses_ids) for record in self._records(batch)]
+            missing = {*ses_ids} - {record["ses_id"] for record in records}
+            if missing == before or not missing:
+                return records
+            before = missing
 
     def _read(self, ses_ids: Sequence[str]) -> SessionRecord | None:
         found = self._find(ses_ids)
