@@ -102,6 +102,11 @@ def data(**meta: Any) -> bytes:
     return json.dumps({"_usersessions": meta}).encode()
 
 
+def switched_by(user: Any) -> bytes:
+    aside = {"data": {}, "meta": {}, "user_id": user.pk, "is_permanent": False}
+    return data(back_user=user.pk, back_hash="scrypt$", aside=aside)
+
+
 CASES = [
     pytest.param(lambda alice, bob: put_row(alice), True, id="another-session"),
     pytest.param(lambda alice, bob: put_row(alice, ses_permanent=True), True, id="permanent"),
@@ -118,12 +123,12 @@ CASES = [
     ),
     pytest.param(lambda alice, bob: put_row(alice, ses_data=b"\xff"), False, id="corrupt"),
     pytest.param(
-        lambda alice, bob: put_row(alice, ses_data=data(back_user=bob.pk, back_hash="scrypt$")),
+        lambda alice, bob: put_row(alice, ses_data=switched_by(bob)),
         False,
         id="somebody-has-switched-to-her",
     ),
     pytest.param(
-        lambda alice, bob: put_row(bob, ses_data=data(back_user=alice.pk, back_hash="scrypt$")),
+        lambda alice, bob: put_row(bob, ses_data=switched_by(alice)),
         False,
         id="she-has-switched-to-somebody",
     ),

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .backends.base import SessionBackend, SessionNotUpdated
+from .renewed_meanwhile import LOGIN_ID_KEY
 from .session_data import CorruptSessionData
 from .user_session import SessionRecord, Stored, UserSession
 
@@ -65,6 +66,8 @@ def store_login(
         if session.stored is None:
             session.stored = Stored("", None, 0, b"")
         session.merge(twin[1])
+        # Who has received the other login's answer already may be logging out with it.
+        session.meta[LOGIN_ID_KEY] = twin[0].meta.get(LOGIN_ID_KEY, session.meta[LOGIN_ID_KEY])
         record = make_record(session)
         try:
             backend.take_over(twin[1], session.identifier, record)

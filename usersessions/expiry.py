@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 
 from django.utils.timezone import get_default_timezone, is_naive, make_aware
 
 from .user_session import UserSession
+from .well_formed import LATEST
 
 #: Where Django's ``set_expiry()`` keeps its value, in the session's data.
 EXPIRY_KEY = "_session_expiry"
@@ -66,9 +67,10 @@ class ExpiryRules:
         # Else the time of the last use would be lost: ``ses_tstamp`` tells the expiry.
         session.meta["saved_at"] = int(self.clock())
         if isinstance(expiry, str):
-            session.meta["expires_at"] = as_timestamp(datetime.fromisoformat(expiry))
+            session.meta["expires_at"] = _in_calendar(as_timestamp(datetime.fromisoformat(expiry)))
         elif expiry:
-            session.meta["expires_at"] = int(self.clock() + expiry)
+            seconds = max(-LATEST, min(expiry, LATEST))
+            session.meta["expires_at"] = _in_calendar(int(self.clock() + seconds))
 
     def note_end(self, session: UserSession, ends_at: int) -> None:
         """Remember when a session of another engine would end there: it ends no earlier here."""
@@ -102,9 +104,18 @@ class ExpiryRules:
         return bool(self.switch_max_seconds) and SWITCHED_AT_KEY in session.meta
 
 
+def _in_calendar(timestamp: int) -> int:
+    return max(0, min(timestamp, LATEST))
+
+
 def kept_for(lifetime: int) -> int:
     """Return for how many seconds a session stays stored that lives this long unused."""
     return lifetime or KEPT_WITHOUT_LIFETIME
+
+
+def as_moment(timestamp: int) -> datetime:
+    """Return what Unix seconds mean, in UTC; the last moment of the calendar for what is later."""
+    return datetime.fromtimestamp(_in_calendar(timestamp), timezone.utc)
 
 
 def as_timestamp(moment: datetime) -> int:

@@ -73,7 +73,7 @@ class LazySession(SessionBase):
 
     @cached_property
     def _changes(self) -> RequestChanges:
-        return RequestChanges(self.manager.backend)
+        return RequestChanges(self.manager)
 
     # What is behind it
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any, NamedTuple, Protocol
+
+from .well_formed import is_well_formed
 
 #: The one key of the stored data that belongs to the app itself. Readers of a session's data never
 #: meet it: it is taken out on reading and put back on writing.
@@ -11,12 +12,6 @@ RESERVED_KEY = "_usersessions"
 
 #: Keys that belong to the login, not to the visitor: they change hands whole, never one by one.
 LOGIN_KEYS = frozenset({"_auth_user_id", "_auth_user_backend", "_auth_user_hash", "backuserid"})
-
-#: What the app remembers as moments, in Unix seconds; calculations rely on their being numbers.
-MOMENTS = ("adopted", "expires_at", "keep_until", "login_at", "login_sent_at", "saved_at")
-
-#: Larger numbers of seconds are no moments; calculating with some of them overflows.
-LAST_MOMENT = 1 << 53
 
 
 class Serializer(Protocol):
@@ -65,25 +60,9 @@ def decode(stored: bytes, serializer: Serializer) -> Decoded:
     if not isinstance(data, dict) or not isinstance(data.get(RESERVED_KEY, {}), dict):
         raise CorruptSessionData("The stored session data is not a mapping.")
     decoded = Decoded(data, data.pop(RESERVED_KEY, {}))
-    moments = [decoded.meta[key] for key in MOMENTS if key in decoded.meta]
-    if not all(map(_is_moment, moments)) or not _is_expiry(data.get("_session_expiry")):
-        raise CorruptSessionData("The stored session data says no sound time of expiry or login.")
+    if not is_well_formed(*decoded):
+        raise CorruptSessionData("The stored session data has reserved values of a wrong kind.")
     return decoded
-
-
-def _is_moment(value: object) -> bool:
-    return isinstance(value, (int, float)) and abs(value) < LAST_MOMENT
-
-
-def _is_expiry(value: object) -> bool:
-    """Return whether Django's ``set_expiry()`` may have stored this: seconds, or a moment."""
-    if not isinstance(value, str):
-        return value is None or _is_moment(value)
-    try:
-        datetime.fromisoformat(value)
-    except ValueError:
-        return False
-    return True
 
 
 def refuse_reserved(keys: Any) -> None:

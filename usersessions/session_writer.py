@@ -10,7 +10,7 @@ from .double_login import has_origin, store_login
 from .expiry import ExpiryRules
 from .session_data import CorruptSessionData
 from .session_limit import SessionLimit
-from .user_ids import stored_user_id
+from .user_ids import names_nobody_possible, stored_user_id
 from .user_session import SessionRecord, UserSession
 
 #: How often a save that meets other requests' saves starts again before it gives up.
@@ -79,7 +79,7 @@ class SessionWriter:
             try:
                 removed = self.backend.remove(identifier, expected_data=session.stored.data)
             except SessionChanged as changed:
-                session.merge(changed.record)
+                _merge(session, changed)
                 if session.data:
                     return False
                 continue
@@ -116,10 +116,7 @@ class SessionWriter:
                 last = changed
                 if not _belongs_to_same_user(session, changed.record):
                     raise
-                try:
-                    session.merge(changed.record)
-                except CorruptSessionData:
-                    raise changed from None
+                _merge(session, changed)
             else:
                 return session.as_stored(record)
         raise last
@@ -151,6 +148,16 @@ class SessionWriter:
         if limit and size > limit:
             raise SessionDataTooLarge(self.login_type.name, size, limit)
         return record
+
+
+def _merge(session: UserSession, changed: SessionChanged) -> None:
+    """Take over what another request has stored, unless nobody can read it: it stays then."""
+    try:
+        if names_nobody_possible(session.read_beside(changed.record).data):
+            raise changed
+        session.merge(changed.record)
+    except CorruptSessionData:
+        raise changed from None
 
 
 def _belongs_to_same_user(session: UserSession, record: SessionRecord) -> bool:

@@ -34,7 +34,7 @@ from .signals import user_switched_back
 from .switch_audit import announce
 from .tokens import new_identifier
 from .user_ids import UserId, to_user_id
-from .user_session import UserSession
+from .user_session import Stored, UserSession
 from .user_session_manager import UserSessionManager
 
 logger = logging.getLogger("usersessions.store")
@@ -193,10 +193,12 @@ class SessionStore(LazySession):
             await self._run_async(self.flush)
 
     def delete(self, session_key: str | None = None) -> None:
-        """End the session with this key, or this one, at once. Costs one query.
+        """End the session with this key, or this one, at once.
 
+        This one also if another request has renewed it since it was read, where it is a user's.
         One that is not stored yet, as after a login, is forgotten. Of a switched one, the end is
-        told, but not if the request has not read it: nobody knows yet that it is one.
+        told, but not if the request has not read it: nobody knows yet that it is one. Costs up to
+        two queries more when nothing is stored under the key.
         """
         identifier = None if session_key is None else self._identifier_in(session_key)
         is_own = session_key is None or identifier == self._session_key
@@ -205,18 +207,28 @@ class SessionStore(LazySession):
             identifier = self._stored_key()
             if identifier is None and self._is_claimed:
                 self._start_anew()
-        if identifier is not None and self.manager.backend.remove(identifier):
-            self._note_removal(identifier)
+        if identifier is not None:
+            self._remove(identifier)
         if is_own:
             self._tell_of_switch_end()
+
+    def _remove(self, identifier: str) -> None:
+        stored = self._loaded.stored if self._loaded else None
+        if stored is None or stored.user_id is None or stored.identifier != identifier:
+            stored = None  # not a session in which a user was seen
+        if self.manager.remove_as_read(identifier, stored):
+            self._note_removal(identifier, stored)
+        elif stored is not None and self.manager.backend.transaction_depth:
+            # It may see the storage as it was; once it has ended, we look again.
+            self._changes.note_removal(identifier, stored)
 
     def _start_anew(self) -> None:
         self._use(None)
         self._is_claimed = self._is_created = False
 
-    def _note_removal(self, identifier: str) -> None:
+    def _note_removal(self, identifier: str, stored: Stored | None = None) -> None:
         self.accessed = True
-        self._changes.note_removal(identifier)
+        self._changes.note_removal(identifier, stored)
         if identifier in (self._stored_key(), self._presented_key):
             self.has_ended_cookie = True
 

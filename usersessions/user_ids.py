@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 from uuid import UUID
 
+from django.contrib.auth import SESSION_KEY as AUTH_USER_KEY
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.db.models import Q
@@ -20,8 +22,8 @@ def to_user_id(value: Any) -> UserId:
     """
     try:
         user_id: Any = get_user_model()._meta.pk.to_python(value)
-    except (ValidationError, TypeError, AttributeError):  # not even something like text
-        user_id = None
+    except (ValidationError, TypeError, AttributeError, OverflowError):
+        user_id = None  # not even something like text, or infinite
     if not user_id or (isinstance(user_id, int) and user_id < 0):
         raise ValueError(f"user_id must be the primary key of a user, not {value!r}.")
     return user_id  # type: ignore[no-any-return]
@@ -35,6 +37,15 @@ def stored_user_id(value: Any) -> UserId | None:
         return to_user_id(value) if value else None
     except ValueError:
         return None
+
+
+def names_nobody_possible(data: Mapping[str, Any]) -> bool:
+    """Return whether session data names a user by what is no key at all, as when it is corrupt.
+
+    Django expects to find a key there, and would answer each request with an error.
+    """
+    named = data.get(AUTH_USER_KEY)
+    return named is not None and stored_user_id(named) is None
 
 
 def as_data(user_id: UserId | None) -> int | str | None:

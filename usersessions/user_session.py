@@ -8,7 +8,14 @@ from typing import Any, NamedTuple, Protocol, TypedDict
 
 from django.core.signing import JSONSerializer
 
-from .session_data import Decoded, Serializer, decode, encode, merge, refuse_reserved
+from .session_data import (
+    Decoded,
+    Serializer,
+    decode,
+    encode,
+    merge,
+    refuse_reserved,
+)
 from .user_ids import UserId, stored_user_id
 
 #: A session's timestamp may be this old, in seconds, before a request renews it.
@@ -344,8 +351,9 @@ class UserSession:
         """
         assert self.stored is not None
         base = decode(self.stored.data, self._serializer)
-        self.stored = _stored(self.stored.identifier, record)
-        theirs = decode(self.stored.data, self._serializer)
+        stored = _stored(self.stored.identifier, record)
+        theirs = decode(stored.data, self._serializer)
+        self.stored = stored
         if self.stored.user_id not in (None, self.user_id) or (
             ("aside" in base.meta) != ("aside" in self.meta)
         ):

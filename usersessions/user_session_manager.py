@@ -20,13 +20,14 @@ from .double_login import note_origin
 from .expiry import ADOPTED_KEY, EXPIRY_KEY, ExpiryRules, kept_for
 from .ip_locker import DISABLED_LOCK, IpLocker
 from .original_user import BACK_USER_KEY, is_switched
+from .renewed_meanwhile import LOGIN_ID_KEY, new_login_id, remove_as_read
 from .session_data import LOGIN_KEYS, CorruptSessionData, Serializer, decode, encode
 from .session_manager import SessionManager
 from .session_writer import SessionWriter
 from .switch_check import check_switch
 from .tokens import is_identifier, new_identifier
-from .user_ids import UserId, to_user_id
-from .user_session import UPDATE_GRACE, SessionRecord, UserSession
+from .user_ids import UserId, names_nobody_possible, to_user_id
+from .user_session import UPDATE_GRACE, SessionRecord, Stored, UserSession
 
 security_logger = logging.getLogger("django.security.SuspiciousSession")
 
@@ -189,10 +190,12 @@ class UserSessionManager:
         See ``get_usable_session()``. Costs one query.
         """
         try:
-            session = self.create_session_from_storage(identifier)
+            session: UserSession | None = self.create_session_from_storage(identifier)
         except SessionNotFound:
             return None
         except CorruptSessionData:
+            session = None
+        if session is None or names_nobody_possible(session.data):
             security_logger.warning(
                 "The data of the %s session %s does not decode.",
                 self.login_type.name,
@@ -395,11 +398,17 @@ class UserSessionManager:
         return True
 
     def remove_session(self, session: UserSession) -> bool:
-        """End a session at once; return whether there was one. Costs one query.
+        """End a session at once; return whether there was one.
 
-        Source: TYPO3 ``UserSessionManager::removeSession()``.
+        Also if another request has renewed it since it was read, where it is a user's. Costs one
+        query, up to two more when nothing is there. Source: TYPO3
+        ``UserSessionManager::removeSession()``.
         """
-        return self.backend.remove(session.stored_identifier)
+        return self.remove_as_read(session.stored_identifier, session.stored)
+
+    def remove_as_read(self, identifier: str, stored: Stored | None) -> bool:
+        """End what is stored under an identifier, or what that has become since it was read."""
+        return remove_as_read(identifier, stored, self.backend, self.serializer)
 
     def collect_garbage(self, probability: float = 1, *, max_batches: int | None = None) -> int:
         """Delete expired sessions with a chance of ``probability`` percent; return how many went.
@@ -446,7 +455,12 @@ class UserSessionManager:
         elevated.is_permanent = is_permanent
         elevated.ip_lock = self._current_ip_lock()
         now = self.clock()
-        elevated.meta = {"login_at": int(now), **self.describe_browser()}
+        is_relogin = session.user_id == user_id and LOGIN_ID_KEY in session.meta
+        elevated.meta = {
+            "login_at": int(now),
+            LOGIN_ID_KEY: session.meta[LOGIN_ID_KEY] if is_relogin else new_login_id(),
+            **self.describe_browser(),
+        }
         if session.is_anonymous and session.stored is not None:
             came_with = session.stored.identifier
         if came_with is not None:

@@ -17,6 +17,7 @@ from django.http import HttpRequest
 
 from ..conf import LoginType, get_adopting_types, get_default_login_type, get_engine_login_type
 from ..expiry import ADOPTED_KEY
+from ..renewed_meanwhile import LOGIN_ID_KEY, new_login_id
 from ..session_data import LOGIN_KEYS
 from ..session_writer import SessionDataTooLarge
 from ..store import SessionStore
@@ -120,7 +121,11 @@ def _prepare(old: OldSession, login_type: LoginType) -> Prepared:
     if session.is_anonymous:
         for key in LOGIN_KEYS & session.data.keys():  # of no user that this site can have
             del session.data[key]
-    session.meta = {"login_at": int(manager.clock()), ADOPTED_KEY: 0}
+    session.meta = {
+        "login_at": int(manager.clock()),
+        LOGIN_ID_KEY: new_login_id(),
+        ADOPTED_KEY: 0,
+    }
     if old.user_agent:
         session.meta["user_agent"] = old.user_agent[:200]
     session.meta |= manager.describe_browser()

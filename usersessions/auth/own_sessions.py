@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 
 from django.http import HttpRequest
 
+from ..expiry import as_moment
 from ..ip_locker import DISABLED_LOCK
 from ..login_age import logged_in_at
 from ..session_data import CorruptSessionData
@@ -109,9 +110,9 @@ def _describe(store: SessionStore, session: UserSession, ses_id: str) -> OwnSess
         ses_id=ses_id,
         is_current=ses_id in _own_ses_ids(store),
         is_permanent=session.is_permanent,
-        last_updated_at=datetime.fromtimestamp(expiry.last_used(session), timezone.utc),
-        expires_at=datetime.fromtimestamp(expiry.expires_at(session), timezone.utc),
+        last_updated_at=as_moment(expiry.last_used(session)),
+        expires_at=as_moment(expiry.expires_at(session)),
         user_agent=session.meta.get("user_agent", ""),
         ip_lock=session.ip_lock,
-        logged_in_at=None if login_at is None else datetime.fromtimestamp(login_at, timezone.utc),
+        logged_in_at=None if login_at is None else as_moment(login_at),
     )

@@ -26,6 +26,7 @@ from ..original_user import (
     is_switched,
     matches_auth_hash,
 )
+from ..renewed_meanwhile import LOGIN_ID_KEY, new_login_id
 from ..signals import user_switched, user_switched_back
 from ..store import SessionStore
 from ..switch_audit import announce
@@ -65,6 +66,7 @@ def switch_user(request: HttpRequest, user: Any, *, login_type: str | None = Non
             SWITCHED_AT_KEY: int(store.clock()),
             "login_at": store.user_session.meta.get("login_at", int(store.clock())),
             **_describe_source(source, store, original_user),
+            LOGIN_ID_KEY: new_login_id(),
             **store.manager.describe_browser(),
         },
     )
