@@ -48,6 +48,8 @@ DJANGOS = [name[-1] for name in SUPPORTED if name[0] == "Django" and "." in name
 TESTS_WITH_SERVERS = [
     "tests/outages",
     "tests/test_backends_redis.py",
+    "tests/test_interleavings.py",
+    "tests/test_lost_updates.py",
     "tests/test_native_async.py",
     "tests/test_redis_connection.py",
 ]

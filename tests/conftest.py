@@ -14,7 +14,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from testproject.shop.models import Product
-from usersessions import user_session_manager
+from usersessions import SessionManager, user_session_manager
+from usersessions.backends.base import SessionBackend
 from usersessions.store import SessionStore
 from usersessions.test import Client
 
@@ -146,6 +147,34 @@ def products(db: None) -> None:
     Product.objects.get_or_create(
         slug="desk-lamp", defaults={"name": "Desk lamp", "price": "59.00", "drawing": "lamp"}
     )
+
+
+@pytest.fixture(params=["database", "cached", "redis", "redis-cluster"])
+def every_storage(request: pytest.FixtureRequest, settings: Any) -> Iterator[SessionBackend]:
+    """Where the site keeps its frontend sessions; requests collect none of them by chance."""
+    if request.param.startswith("redis"):
+        yield from _redis_of_the_site(request, settings)
+        return
+    backend = {"database": "Database", "cached": "CachedDatabase"}[request.param]
+    here = {"BACKEND": f"usersessions.{backend}SessionBackend", "GC_PROBABILITY": 0}
+    settings.USERSESSIONS = {"FE": here}
+    yield SessionManager.get_session_backend("FE")
+    cache.clear()
+
+
+def _redis_of_the_site(request: pytest.FixtureRequest, settings: Any) -> Iterator[SessionBackend]:
+    if connection.vendor != "sqlite":
+        pytest.skip("sessions in Redis are the same beside any database")
+    from .redis_servers import Storage
+
+    if request.param == "redis":
+        server = request.getfixturevalue("redis_server")
+        storage = Storage([server], {"url": server.url})
+    else:
+        cluster = request.getfixturevalue("redis_cluster")
+        storage = Storage(cluster.nodes, {"cluster": True, "nodes": cluster.addresses})
+    yield storage.use(settings, GC_PROBABILITY=0)
+    storage.close()
 
 
 @pytest.fixture(scope="session")

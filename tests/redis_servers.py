@@ -22,11 +22,12 @@ except ImportError:
     report_missing("These tests need redis-py and greenlet: install the extra [redis].")
 else:
     from usersessions import RedisSessionBackend
-    from usersessions.backends.redis_connection import OPTIONS
+    from usersessions.backends.redis_connection import OPTIONS, RedisConnection
 
 __all__ = [  # what the tests take from here, so that they are skipped without it
     "OPTIONS",
     "RedisCluster",
+    "RedisConnection",
     "RedisServer",
     "RedisSessionBackend",
     "Storage",

@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from usersessions import (
     CookieScope,
     DatabaseSessionBackend,
     IpLocker,
+    SessionBackend,
+    SessionBusy,
     SessionChanged,
     SessionDataTooLarge,
     SessionNotCreated,
@@ -983,10 +986,10 @@ def test_update_gives_up_when_others_store_all_the_time(
     manager: UserSessionManager, alices: UserSession
 ) -> None:
     alices.set("basket", [1, 2])
-    with a_busy_neighbour("UPDATE", "theirs") as stored, pytest.raises(SessionChanged):
+    with a_busy_neighbour("UPDATE", "theirs") as stored, pytest.raises(SessionBusy):
         manager.update_session(alices)
-    assert len(stored) == 20
-    assert reread(manager, alices).data == {"theirs": 20}
+    assert len(stored) == 40
+    assert reread(manager, alices).data == {"theirs": 40}
 
 
 # remove_emptied_session()
@@ -1046,8 +1049,8 @@ def test_emptied_session_stays_when_others_store_all_the_time(
     visitor.override_data({})
     with a_busy_neighbour("DELETE", "basket") as stored:
         assert manager.remove_emptied_session(visitor) is False
-    assert len(stored) == 20
-    assert reread(manager, visitor).data == {"basket": 20}
+    assert len(stored) == 2
+    assert reread(manager, visitor).data == {"basket": 2}
 
 
 # MAX_DATA_SIZE
@@ -1308,12 +1311,22 @@ def test_login_that_cannot_be_merged_leaves_the_old_entry_alone(
     session = manager.create_anonymous_session()
     session.set("x", 1)
     session = manager.fixate_anonymous_session(session)
-    monkeypatch.setattr("usersessions.session_writer.MERGE_ATTEMPTS", 1)
-    late = manager.create_session_from_storage(session.identifier)
-    session.set("x", 2)
-    manager.update_session(session)
-    with pytest.raises(SessionChanged):
-        manager.elevate_to_fixated_user_session(late, alice.pk)
+    monkeypatch.setattr("usersessions.session_writer.TURNS", 3)
+    renew, changes = SessionBackend.renew, count()
+
+    def change_it_first(backend: SessionBackend, identifier: str, *args: Any, **more: Any) -> None:
+        backend.update(identifier, {"ses_data": b'{"x":%d}' % next(changes)})
+        renew(backend, identifier, *args, **more)
+
+    monkeypatch.setattr(SessionBackend, "renew", change_it_first)
+    with pytest.raises(SessionBusy) as caught:
+        manager.elevate_to_fixated_user_session(session, alice.pk)
+    short_hash = manager.backend.hash(session.identifier)[:8]
+    assert str(caught.value) == (
+        f"The FE session {short_hash} was not stored: "
+        "other requests changed its data before each of 6 attempts."
+    )
+    assert caught.value.attempts == 6
     assert [record["ses_userid"] for record in manager.backend.get_all()] == [0]
 
 

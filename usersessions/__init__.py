@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .backends.base import (
         SessionBackend,
         SessionBackendError,
+        SessionBusy,
         SessionChanged,
         SessionNotCreated,
         SessionNotFound,
@@ -45,6 +46,7 @@ _HOMES = {
     "RedisSessionBackend": "backends.redis",
     "SessionBackend": "backends.base",
     "SessionBackendError": "backends.base",
+    "SessionBusy": "backends.base",
     "SessionChanged": "backends.base",
     "SessionDataTooLarge": "session_writer",
     "SessionManager": "session_manager",
@@ -65,6 +67,7 @@ __all__ = [
     "RedisSessionBackend",
     "SessionBackend",
     "SessionBackendError",
+    "SessionBusy",
     "SessionChanged",
     "SessionDataTooLarge",
     "SessionManager",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -70,3 +71,11 @@ def in_thread(function: Callable[..., Result], *args: Any) -> Result:
     if is_on_loop():
         return wait_for(sync_to_async(function)(*args))
     return function(*args)
+
+
+def pause(seconds: float) -> None:
+    """Wait; the event loop, where it is there that this is called, goes on."""
+    if is_on_loop():
+        wait_for(asyncio.sleep(seconds))
+    else:
+        time.sleep(seconds)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
-from .backends.base import SessionBackend, SessionChanged, SessionNotUpdated
+from .backends.base import SessionBackend, SessionBusy, SessionChanged, SessionNotUpdated
 from .conf import LoginType
 from .double_login import has_origin, store_login
 from .expiry import ExpiryRules
@@ -13,8 +14,12 @@ from .session_limit import SessionLimit
 from .user_ids import names_nobody_possible, stored_user_id
 from .user_session import SessionRecord, UserSession
 
-#: How often a save that meets other requests' saves starts again before it gives up.
-MERGE_ATTEMPTS = 20
+Result = TypeVar("Result")
+
+#: How many turns of two attempts a save has before it gives up, where others' saves come in between
+#: each time. A storage with locks needs two; else, this is some seconds of waiting.
+TURNS = 20
+ATTEMPTS_A_TURN = 2
 
 
 class SessionDataTooLarge(ValueError):
@@ -69,24 +74,15 @@ class SessionWriter:
     def remove_emptied(self, session: UserSession) -> bool:
         """End a stored session whose data has become empty; return whether it is gone.
 
-        Not if another request has put something in meanwhile: the session holds that now.
+        Not if another request has put something in meanwhile, which the session holds then; nor if
+        others keep changing it, which is then to be stored empty.
 
         :raises SessionNotUpdated: another request has ended or renewed it
         """
-        assert session.stored is not None
-        for _ in range(MERGE_ATTEMPTS):
-            identifier = session.stored_identifier
-            try:
-                removed = self.backend.remove(identifier, expected_data=session.stored.data)
-            except SessionChanged as changed:
-                _merge(session, changed)
-                if session.data:
-                    return False
-                continue
-            if not removed:
-                raise SessionNotUpdated(self.login_type.name, self.backend.hash(identifier))
-            return True
-        return False
+        try:
+            return self._insist(session, lambda: not session.data and self._remove(session), 1)
+        except SessionBusy:
+            return False
 
     def _write(self, session: UserSession) -> UserSession:
         if session.stored is None:
@@ -108,18 +104,51 @@ class SessionWriter:
     def _write_merged(
         self, session: UserSession, write: Callable[[UserSession, SessionRecord], None]
     ) -> UserSession:
-        for _ in range(MERGE_ATTEMPTS):
+        def write_record() -> UserSession:
             record = self._record(session)
-            try:
-                write(session, record)
-            except SessionChanged as changed:
-                last = changed
-                if not _belongs_to_same_user(session, changed.record):
-                    raise
-                _merge(session, changed)
-            else:
-                return session.as_stored(record)
-        raise last
+            write(session, record)
+            return session.as_stored(record)
+
+        return self._insist(session, write_record, TURNS)
+
+    def _insist(self, session: UserSession, write: Callable[[], Result], turns: int) -> Result:
+        """Write onto what was read, or else onto what others have made of it, merged with ours.
+
+        :raises SessionBusy: others came in between each time
+        """
+        for lost in range(turns):
+            with self.backend.turn_after(lost, session.stored_identifier) as record:
+                if record is not None:
+                    self._merge(session, record)
+                for _ in range(ATTEMPTS_A_TURN):
+                    try:
+                        return write()
+                    except SessionChanged as changed:
+                        self._merge(session, changed.record)
+        ses_id = self.backend.hash(session.stored_identifier)
+        raise SessionBusy(self.login_type.name, ses_id, turns * ATTEMPTS_A_TURN)
+
+    def _merge(self, session: UserSession, record: SessionRecord) -> None:
+        """Take over what another request has stored.
+
+        :raises SessionChanged: it is another user's, or nobody can read it; it stays
+        """
+        try:
+            if _belongs_to_same_user(session, record) and not names_nobody_possible(
+                session.read_beside(record).data
+            ):
+                session.merge(record)
+                return
+        except CorruptSessionData:
+            pass
+        raise SessionChanged(self.login_type.name, record["ses_id"], record) from None
+
+    def _remove(self, session: UserSession) -> bool:
+        assert session.stored is not None
+        identifier = session.stored_identifier
+        if not self.backend.remove(identifier, expected_data=session.stored.data):
+            raise SessionNotUpdated(self.login_type.name, self.backend.hash(identifier))
+        return True
 
     def _update(self, session: UserSession, record: SessionRecord) -> None:
         self.backend.update(
@@ -148,16 +177,6 @@ class SessionWriter:
         if limit and size > limit:
             raise SessionDataTooLarge(self.login_type.name, size, limit)
         return record
-
-
-def _merge(session: UserSession, changed: SessionChanged) -> None:
-    """Take over what another request has stored, unless nobody can read it: it stays then."""
-    try:
-        if names_nobody_possible(session.read_beside(changed.record).data):
-            raise changed
-        session.merge(changed.record)
-    except CorruptSessionData:
-        raise changed from None
 
 
 def _belongs_to_same_user(session: UserSession, record: SessionRecord) -> bool:

@@ -108,7 +108,9 @@ class SessionStore(LazySession):
         except CreateError:
             self._loaded = before
             raise
-        self._changes.note_save(self.user_session.identifier, stored_before)
+        self._changes.note_save(
+            self.user_session.identifier, _written_onto(self.user_session, stored_before)
+        )
         self._is_created = self._is_created or must_create
         return None
 
@@ -554,3 +556,13 @@ class SessionStore(LazySession):
             self._use(None)
         else:
             self._write()
+
+
+def _written_onto(session: UserSession, read: Stored | None) -> Stored | None:
+    """Return what a rollback of the save brings back: what was read, or others made of it.
+
+    Not another session, such as that of a login which was sent twice.
+    """
+    replaced = session.replaced
+    is_same = read is not None and replaced is not None and read[:2] == replaced[:2]
+    return replaced if is_same else read

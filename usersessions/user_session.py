@@ -72,6 +72,7 @@ class UserSession:
         "is_permanent",
         "last_updated",
         "meta",
+        "replaced",
         "stored",
         "user_id",
     )
@@ -94,6 +95,8 @@ class UserSession:
     meta: dict[str, Any]
     #: The state of the storage that this object started from; None while nothing is stored.
     stored: Stored | None
+    #: The one that the last storing has replaced: what others had made of the session until then.
+    replaced: Stored | None
 
     def __init__(
         self,
@@ -119,6 +122,7 @@ class UserSession:
         self.is_new = is_new
         self.is_permanent = is_permanent
         self.stored = stored
+        self.replaced = None
         self._serializer = serializer or JSONSerializer()
         self._clock = clock
         self._data_was_updated = False
@@ -333,6 +337,7 @@ class UserSession:
         """Return this session as it is after ``record`` was stored under its identifier."""
         session = self.renewed(self.identifier, user_id=self.user_id)
         session.is_new = self.is_new
+        session.replaced = self.stored
         session.stored = _stored(self.identifier, {**self._stored_fields(), **record})
         session.last_updated = session.stored.timestamp
         session.ip_lock = record.get("ses_iplock", self.ip_lock)

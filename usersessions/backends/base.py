@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any, TypeVar
 
 from asgiref.sync import sync_to_async
 
+from ..native_async import pause
 from ..tokens import Keys
 from ..user_ids import UserId, stored_user_id, to_user_id
 from ..user_session import SessionRecord
@@ -22,6 +24,9 @@ logger = logging.getLogger("usersessions.backends")
 
 #: How many sessions one statement that ends many of them may delete.
 BATCH_SIZE = 500
+
+#: Seconds that a writer waits at the most after its first lost turn, and after any.
+FIRST_WAIT, LONGEST_WAIT = 0.02, 1.0
 
 
 class SessionBackendError(Exception):
@@ -68,6 +73,23 @@ class SessionChanged(SessionNotUpdated):
     def __init__(self, login_type: str, ses_id: str, record: SessionRecord) -> None:
         super().__init__(login_type, ses_id)
         self.record = record
+
+
+class SessionBusy(SessionBackendError):
+    """Other requests changed the session before each attempt to store it; nothing was written.
+
+    Not a ``SessionNotUpdated``: the session is there, and what was to be stored must not be dropped
+    in silence.
+
+    :ivar attempts: how often it was tried
+    """
+
+    def __init__(self, login_type: str, ses_id: str, attempts: int) -> None:
+        self.attempts = attempts
+        self.problem = (
+            f"was not stored: other requests changed its data before each of {attempts} attempts"
+        )
+        super().__init__(login_type, ses_id)
 
 
 class SessionBackend(ABC):
@@ -325,6 +347,22 @@ class SessionBackend(ABC):
     ) -> int:
         """Return how many sessions ``collect_garbage()`` would take."""
         return self._count_expired(*_limits(max_lifetime, max_anonymous_lifetime, now))
+
+    @contextmanager
+    def turn_after(self, lost: int, identifier: str) -> Iterator[SessionRecord | None]:
+        """Let a writer try again that has lost to others so many times; the block is its turn.
+
+        Gives what is stored by now; None before anything was lost, or if there is nothing. A
+        storage that has locks sees to it that this stays so until the end of the block. Else, as
+        here, a writer waits before its turn, at random and the longer the more it has lost: those
+        that meet get out of each other's way.
+        """
+        if not lost:
+            yield None
+            return
+        longest = min(FIRST_WAIT * 2 ** (lost - 1), LONGEST_WAIT)
+        pause(random.uniform(0, longest))  # noqa: S311 - nobody gains by guessing it
+        yield self._read_again(self.keys.ses_ids(identifier))
 
     async def run_async(self, function: Callable[..., Result], *args: Any) -> Result:
         """Run synchronous code that uses the storage, from async code: in a thread.

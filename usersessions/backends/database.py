@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import chain
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from django.apps import apps
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
-from django.db import IntegrityError, connections, router, transaction
+from django.db import IntegrityError, OperationalError, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Field, Q, QuerySet
 
@@ -28,6 +29,13 @@ COLUMNS = ("ses_id", "ses_iplock", "ses_userid", "ses_tstamp", "ses_data")
 #: ends for the primary one.
 DUPLICATE_ENTRY = 1062
 TAKEN_KEY = re.compile(r"'([^']*\.)?PRIMARY'[^']*\Z")
+
+#: PostgreSQL's error for a statement that met what others have changed since it began, where
+#: ``default_transaction_isolation`` is "repeatable read" or stricter; how often we begin again.
+SERIALIZATION_FAILURE = "40001"
+REPETITIONS = 20
+
+Result = TypeVar("Result")
 
 
 class DatabaseSessionBackend(SessionBackend):
@@ -102,6 +110,24 @@ class DatabaseSessionBackend(SessionBackend):
                 or any(waiting[1] is note_commit for waiting in connection.run_on_commit)
             )
         )
+
+    @contextmanager
+    def turn_after(self, lost: int, identifier: str) -> Iterator[SessionRecord | None]:
+        """See ``SessionBackend.turn_after()``: who has lost once locks the row.
+
+        Where there are no such locks, as in SQLite, the first write has locked the database. In a
+        transaction of the caller's, whatever a write did not meet is locked already.
+        """
+        connection = connections[self.database]
+        if not lost or not connection.get_autocommit():
+            yield None
+            return
+        with transaction.atomic(using=self.database):
+            if connection.vendor == "postgresql":
+                # In a stricter one, a row that was locked by others is an error, not a wait.
+                self._execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED", [])
+            has_locks = connection.features.has_select_for_update
+            yield self._read_again(self.keys.ses_ids(identifier)) if has_locks else None
 
     def get_all(self) -> Iterator[SessionRecord]:
         # No cursor on the server: MySQL's driver has none that leaves the connection usable, and
@@ -271,10 +297,8 @@ class DatabaseSessionBackend(SessionBackend):
         sql = self._sql(
             ("read", len(ses_ids), lock), lambda: self._select(self._where(ses_ids) + lock)
         )
-        with connections[self.database].cursor() as cursor:
-            cursor.execute(sql, ses_ids)
-            row = cursor.fetchone()
-        return None if row is None else self._record(row)
+        rows = self._fetch(sql, ses_ids)
+        return self._record(rows[0]) if rows else None
 
     def _insert(self, ses_id: str, record: SessionRecord) -> bool:
         connection = connections[self.database]
@@ -473,11 +497,30 @@ class DatabaseSessionBackend(SessionBackend):
         ]
 
     def _fetch(self, sql: str, params: Sequence[Any]) -> list[Sequence[Any]]:
-        with connections[self.database].cursor() as cursor:
-            cursor.execute(sql, params)
-            return list(cursor.fetchall())
+        return self._run(sql, params, lambda cursor: list(cursor.fetchall()))
 
     def _execute(self, sql: str, params: Sequence[Any]) -> int:
+        return self._run(sql, params, lambda cursor: int(cursor.rowcount))
+
+    def _run(self, sql: str, params: Sequence[Any], take: Callable[[Any], Result]) -> Result:
+        connection = connections[self.database]
+        for _ in range(REPETITIONS):
+            try:
+                return self._run_once(sql, params, take)
+            except OperationalError as exc:
+                # A transaction is not ours to repeat.
+                if not connection.get_autocommit() or not _had_to_give_way(exc):
+                    raise
+        return self._run_once(sql, params, take)
+
+    def _run_once(self, sql: str, params: Sequence[Any], take: Callable[[Any], Result]) -> Result:
         with connections[self.database].cursor() as cursor:
             cursor.execute(sql, params)
-            return int(cursor.rowcount)
+            return take(cursor)
+
+
+def _had_to_give_way(error: OperationalError) -> bool:
+    """Whether PostgreSQL refused a statement because of what another transaction has done."""
+    cause = error.__cause__
+    state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+    return state == SERIALIZATION_FAILURE

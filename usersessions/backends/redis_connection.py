@@ -282,8 +282,12 @@ class RedisConnection:
             closer = self._close_with(loop, client)
             self._loops[loop] = client, closer
             await anext(closer)
+        client, _ = self._loops[loop]
         with self._naming_closed_connections():
-            return await operation(self._loops[loop][0])
+            if self.is_cluster:
+                # Of the first commands at once, redis-py would fail most.
+                await client.initialize()
+            return await operation(client)
 
     @contextmanager
     def _naming_closed_connections(self) -> Iterator[None]:
