@@ -90,3 +90,13 @@ def test_names_for_typo3_people_exist(name: str) -> None:
     known = set(dir(owner)) | set(getattr(owner, "__annotations__", {}))
     assert len(names) > 1
     assert names - {"session", "ses_id"} <= known
+
+
+def test_tests_that_prove_asvs_requirements_exist() -> None:
+    rows = README.split("OWASP ASVS 5.0\n---")[1].split("Contributing\n===")[0].split("   * - ")[2:]
+    assert len(rows) > 20
+    for row in rows:
+        tests = re.findall(r"``([\w/]+\.py)::(\w+)``", row)
+        assert tests, f"Nothing proves {row.splitlines()[0]}."
+        for path, name in tests:
+            assert f"def {name}(" in (ROOT / "tests" / path).read_text(), f"{path}::{name}"
