@@ -152,7 +152,8 @@ class Site:
         session = request.session
         ending = self._ending(request)
         before = self._owner_of(request)
-        parent = session.get(LINE) if before in (NOBODY, user) else None
+        switched = (session[LOGIN], session[LINE]) if request.original_user else None
+        parent = session.get(LINE) if before in (NOBODY, user) and not switched else None
         keys = []
         if before == NOBODY and has_basket:
             keys.append(f"{NOBODY}:{self.model.next()}")
@@ -160,7 +161,13 @@ class Site:
         auth.login(request, self.users[user], "django.contrib.auth.backends.ModelBackend")
         session[LOGIN], session[LINE] = self.model.next(), self.model.next()
         line = session[LINE]
-        saved = self._if_saved(request, lambda: self.model.note_login(parent, line, user, keys))
+
+        def note() -> None:
+            self.model.note_login(parent, line, user, keys)
+            if switched:  # which ends the switch, with what was done in it
+                self.model.note_end(*switched)
+
+        saved = self._if_saved(request, note)
         return lambda: (ending(), saved())
 
     def log_out(self, request: Any, user: str, has_basket: bool) -> Callable[[], None]:

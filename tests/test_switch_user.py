@@ -206,6 +206,15 @@ def test_login_of_ones_own_ends_a_switch(switched: Client, alice: Any) -> None:
     assert seen(switched) == "('alice', None, {})"
 
 
+def test_login_of_the_targets_own_starts_without_what_was_done_in_their_place(
+    switched: Client, alice: Any
+) -> None:
+    """Attack: a superuser leaves something in a customer's session, for their next order."""
+    visit(switched, lambda request: request.session.update({"deliver_to": "the superuser"}))
+    visit(switched, lambda request: django_auth.login(request, alice))
+    assert seen(switched) == "('alice', None, {})"
+
+
 def test_data_that_the_original_user_stores_meanwhile_is_put_aside(
     admin_client: Client, alice: Any
 ) -> None:

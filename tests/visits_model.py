@@ -56,7 +56,8 @@ class Model:
         self._deleted: dict[int, set[str]] = defaultdict(set)
         self._owners: dict[int, str] = {}
         self._over: set[int] = set()  # lines that may be gone, or come back by another tab's login
-        self._aside: set[int] = set()  # lines whose end is that of the switched session
+        #: How often lines were put aside and not brought back: their end is the switched session's.
+        self._aside: Counter[int] = Counter()
         self._start_round()
 
     def _start_round(self) -> None:
@@ -98,12 +99,12 @@ class Model:
     def note_switch(self, login: int, parent: int, began: int, line: int, owner: str) -> None:
         """A switch takes a login aside, and with it what a revocation looks for."""
         self._switches.append(Span(frozenset([login]), began, self.next()))
-        self._aside.add(parent)
+        self._aside[parent] += 1
         self.note_write(line, owner, [])
 
     def note_exit(self, login: int, line: int, parent: int) -> None:
         self.note_end(login, line)
-        self._aside.discard(parent)
+        self._aside[parent] -= 1  # it may be told after the next switch
 
     def note_revocation(self, owner: str, logins: Iterable[int], began: int) -> None:
         self._revocations.append(Span(frozenset(logins), began, self.next()))
@@ -190,7 +191,7 @@ class Model:
 
     def _may_be_gone(self, line: int, lines: Lines) -> bool:
         owner = self._owners[line]
-        if owner in self._revoked_users or line in self._aside or self._has_collected:
+        if owner in self._revoked_users or self._aside[line] > 0 or self._has_collected:
             return True
         # A login sent again, with the anonymous cookie of the first one, takes its data over.
         again = [other for other in self._logged_in[owner] if other != line]

@@ -451,11 +451,17 @@ class UserSessionManager:
         needs_new = session.stored is not None and not session.is_renewed
         identifier = new_identifier() if needs_new else session.identifier
         elevated = session.renewed(identifier, user_id=user_id)
+        was_switched = is_switched(session)
+        if was_switched:
+            # What was done in a user's place is not for that user's own login.
+            elevated.data = {key: elevated.data[key] for key in LOGIN_KEYS & elevated.data.keys()}
         elevated.data.pop(BACK_USER_KEY, None)  # a login of one's own ends a switch
         elevated.is_permanent = is_permanent
         elevated.ip_lock = self._current_ip_lock()
         now = self.clock()
-        is_relogin = session.user_id == user_id and LOGIN_ID_KEY in session.meta
+        is_relogin = (
+            session.user_id == user_id and LOGIN_ID_KEY in session.meta and not was_switched
+        )
         elevated.meta = {
             "login_at": int(now),
             LOGIN_ID_KEY: session.meta[LOGIN_ID_KEY] if is_relogin else new_login_id(),
