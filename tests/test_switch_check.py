@@ -315,9 +315,9 @@ def test_new_identifier_of_the_backend_session_changes_nothing(backend_switched:
 def test_login_type_that_is_gone_keeps_nothing(backend_switched: Client) -> None:
     manager = UserSessionManager.create("FE", clock=SessionStore.clock)
     session = backend_switched.session("FE").user_session
-    assert check_switch(session, manager) is not None
+    assert check_switch(session, manager.login_type, manager.clock) is not None
     session.meta["switched_from"]["login_type"] = "OLD"
-    assert check_switch(session, manager) is None
+    assert check_switch(session, manager.login_type, manager.clock) is None
 
 
 def test_user_without_a_session_of_their_own_has_none_to_end_with(

@@ -14,6 +14,7 @@ from datetime import datetime, timezone
 
 from django.utils.timezone import get_default_timezone, is_naive, make_aware
 
+from .conf import LoginType
 from .user_session import UserSession
 from .well_formed import LATEST
 
@@ -40,6 +41,22 @@ class ExpiryRules:
     max_lifetime: int  #: of users' sessions, from the login; 0: no limit
     clock: Callable[[], float]  #: returns Unix seconds
     switch_max_seconds: int = 0  #: of switched sessions, from the switch; 0: no limit
+
+    @classmethod
+    def of(
+        cls, login_type: LoginType, clock: Callable[[], float], lifetime: int | None = None
+    ) -> ExpiryRules:
+        """Return the rules of a login type.
+
+        :param lifetime: seconds that replace ``TIMEOUT`` and ``ANONYMOUS_LIFETIME``
+        """
+        return cls(
+            lifetime=login_type.user_lifetime if lifetime is None else lifetime,
+            anonymous_lifetime=login_type.anonymous_lifetime if lifetime is None else lifetime,
+            max_lifetime=login_type.max_lifetime,
+            clock=clock,
+            switch_max_seconds=login_type.switch_max_seconds,
+        )
 
     def lifetime_of(self, session: UserSession) -> int:
         """Return how many seconds of inactivity the session survives."""

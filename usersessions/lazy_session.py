@@ -167,7 +167,7 @@ class LazySession(SessionBase):
         if session is None or not is_switched(session):
             return None if session is None or self.manager.has_expired(session) else session
         has_expired = self.manager.has_expired(session)
-        self._switch = None if has_expired else check_switch(session, self.manager)
+        self._switch = None if has_expired else check_switch(session, self.login_type, self.clock)
         if self._switch is not None:
             return session
         # Reading never writes: the end of the request ends it, for good, and tells of it.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
+from .backends.base import SessionBackend
 from .conf import LoginType, get_login_types
+from .expiry import ExpiryRules
 from .native_async import in_thread
 from .original_user import (
     BACK_HASH_KEY,
@@ -16,12 +18,10 @@ from .original_user import (
     move_to_current_key,
 )
 from .session_data import CorruptSessionData
+from .session_manager import SessionManager
 from .switch_rules import find_refusal
 from .user_ids import UserId, stored_user_id
 from .user_session import UserSession
-
-if TYPE_CHECKING:  # it asks here
-    from .user_session_manager import UserSessionManager
 
 #: Where a session remembers from which login type's session it was switched, if from another one.
 SOURCE_KEY = "switched_from"
@@ -32,7 +32,9 @@ def describe_source(source: UserSession, login_type: str) -> dict[str, dict[str,
     return {SOURCE_KEY: {"login_type": login_type, "login_at": source.meta.get("login_at")}}
 
 
-def check_switch(session: UserSession, manager: UserSessionManager) -> SwitchUsers | None:
+def check_switch(
+    session: UserSession, login_type: LoginType, clock: Callable[[], float]
+) -> SwitchUsers | None:
     """Return both users of a switched session; None when it may not go on.
 
     It may not as soon as the switch would be refused if it happened now, as when the original user
@@ -42,8 +44,8 @@ def check_switch(session: UserSession, manager: UserSessionManager) -> SwitchUse
     Costs one query, one more for a session that was switched from another login type, and where
     the original user is no superuser those of ``has_more_rights()``. Never writes.
     """
-    users = in_thread(_entitled_users, session, manager.login_type)
-    if users is None or not _is_source_there(session, manager):
+    users = in_thread(_entitled_users, session, login_type)
+    if users is None or not _is_source_there(session, clock):
         return None
     move_to_current_key(session, users.original_user)
     return users
@@ -57,31 +59,39 @@ def _entitled_users(session: UserSession, login_type: LoginType) -> SwitchUsers 
     return users if refusal is None else None
 
 
-def _is_source_there(session: UserSession, manager: UserSessionManager) -> bool:
+def _is_source_there(session: UserSession, clock: Callable[[], float]) -> bool:
     source = session.meta.get(SOURCE_KEY)
     if source is None:
         return True
     original_id = stored_user_id(session.meta[BACK_ID_KEY])
     if original_id is None or source["login_type"] not in get_login_types():
         return False
-    of_source = manager.create(source["login_type"], clock=manager.clock)
-    arguments = of_source, original_id, source["login_at"]
-    if of_source.backend.is_awaitable:
+    login_type = get_login_types()[source["login_type"]]
+    backend = SessionManager.get_session_backend(login_type.name)
+    arguments = backend, original_id, source["login_at"], login_type, clock
+    if backend.is_awaitable:
         return _has_session_since(*arguments)
     return in_thread(_has_session_since, *arguments)
 
 
-def _has_session_since(manager: UserSessionManager, user_id: UserId, login_at: object) -> bool:
+def _has_session_since(
+    backend: SessionBackend,
+    user_id: UserId,
+    login_at: object,
+    login_type: LoginType,
+    clock: Callable[[], float],
+) -> bool:
     """Return whether a session of a user goes on, under any identifier, from that login on."""
-    for record in manager.backend.get_by_user(user_id):
+    expiry, serializer = ExpiryRules.of(login_type, clock), login_type.make_serializer()
+    for record in backend.get_by_user(user_id):
         try:
-            found = UserSession.from_record("", record, serializer=manager.serializer)
+            found = UserSession.from_record("", record, serializer=serializer)
         except CorruptSessionData:
             continue
         if (
             found.meta.get("login_at") == login_at
             and not is_switched(found)
-            and not manager.has_expired(found)
+            and not expiry.has_expired(found)
         ):
             return True
     return False

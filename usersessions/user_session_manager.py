@@ -56,13 +56,7 @@ class UserSessionManager:
     ) -> None:
         self.login_type = login_type
         self.backend = backend or SessionManager.get_session_backend(login_type.name)
-        self.expiry = ExpiryRules(
-            lifetime=login_type.user_lifetime if lifetime is None else lifetime,
-            anonymous_lifetime=login_type.anonymous_lifetime if lifetime is None else lifetime,
-            max_lifetime=login_type.max_lifetime,
-            clock=clock,
-            switch_max_seconds=login_type.switch_max_seconds,
-        )
+        self.expiry = ExpiryRules.of(login_type, clock, lifetime)
         self._writer = SessionWriter(login_type, self.backend, self.expiry)
         self.ip_locker = ip_locker or login_type.ip_locker
         self.clock = clock
@@ -180,7 +174,9 @@ class UserSessionManager:
         session = self.find_session(identifier, request)
         if session is None or self.has_expired(session):
             return None
-        return None if is_switched(session) and check_switch(session, self) is None else session
+        if is_switched(session) and check_switch(session, self.login_type, self.clock) is None:
+            return None
+        return session
 
     def find_session(
         self, identifier: str, request: HttpRequest | None = None
