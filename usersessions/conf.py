@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 from django.conf import settings
@@ -60,15 +60,17 @@ class LoginType:
     switch_max_seconds: int
     adopt_from: str | None
 
-    @property
+    # Cached: requests ask again and again, and settings that change make other objects.
+
+    @cached_property
     def keys(self) -> Keys:
         return Keys(self.name)
 
-    @property
+    @cached_property
     def ip_locker(self) -> IpLocker:
         return IpLocker(self.lock_ip, self.lock_ipv6)
 
-    @property
+    @cached_property
     def user_lifetime(self) -> int:
         """Seconds that a user's session lives unused: a longer LIFETIME lifts a non-zero TIMEOUT.
 
@@ -76,9 +78,14 @@ class LoginType:
         """
         return max(self.timeout, self.lifetime) if self.timeout else 0
 
-    def make_serializer(self) -> Serializer:
-        serializer: Serializer = _imported(self.serializer)()
+    @cached_property
+    def make_serializer(self) -> Callable[[], Serializer]:
+        serializer: Callable[[], Serializer] = _imported(self.serializer)
         return serializer
+
+    @cached_property
+    def path_prefixes(self) -> tuple[str, ...]:
+        return tuple(self.url_prefixes)
 
     def get_client_ip(self, request: HttpRequest) -> str:
         return str(_imported(self.client_ip)(request))
@@ -148,6 +155,8 @@ class SettingError:
 class _Configuration(NamedTuple):
     login_types: dict[str, LoginType]
     errors: list[SettingError]
+    default: LoginType | None = None
+    adopting: tuple[LoginType, ...] = ()
 
 
 def get_login_types() -> dict[str, LoginType]:
@@ -155,12 +164,16 @@ def get_login_types() -> dict[str, LoginType]:
 
     :raises ImproperlyConfigured: anything in USERSESSIONS is wrong; names all of it
     """
+    return _sound_configuration().login_types
+
+
+def _sound_configuration() -> _Configuration:
     configuration = _configuration()
     if configuration.errors:
         raise ImproperlyConfigured(
             "\n".join(f"{error.message} {error.hint}" for error in configuration.errors)
         )
-    return configuration.login_types
+    return configuration
 
 
 def get_login_type(name: str) -> LoginType:
@@ -176,7 +189,9 @@ def get_login_type(name: str) -> LoginType:
 
 def get_default_login_type() -> LoginType:
     """Return the login type of all paths that no prefix claims: the first without URL_PREFIXES."""
-    return next(found for found in get_login_types().values() if not found.url_prefixes)
+    default = _sound_configuration().default
+    assert default is not None
+    return default
 
 
 def get_engine_login_type() -> LoginType:
@@ -202,18 +217,17 @@ def get_login_type_for(request: HttpRequest) -> LoginType:
         if language:
             path = path[len(language) + 1 :]
     for login_type in get_login_types().values():
-        if path.startswith(tuple(login_type.url_prefixes)):
+        if path.startswith(login_type.path_prefixes):
             return login_type
     return get_default_login_type()
 
 
-def get_adopting_types() -> list[LoginType]:
+def get_adopting_types() -> tuple[LoginType, ...]:
     """Return the login types that take over the sessions of the engine that the site had.
 
     The default one comes first if it is among them.
     """
-    adopting = [found for found in get_login_types().values() if found.adopt_from]
-    return sorted(adopting, key=lambda found: found != get_default_login_type())
+    return _sound_configuration().adopting
 
 
 def find_setting_errors() -> list[SettingError]:
@@ -245,14 +259,22 @@ def _configuration() -> _Configuration:
         if not found:
             login_types[name] = _login_type(name, given.get(name, {}))
     errors += _errors_between(login_types, complete=not errors)
-    if not errors:
-        _share_adoption(login_types, given)
-    return _Configuration(login_types, errors)
+    if errors:
+        return _Configuration(login_types, errors)
+    _share_adoption(login_types, given)
+    default = _default_of(login_types)
+    adopting = [found for found in login_types.values() if found.adopt_from]
+    adopting.sort(key=lambda found: found is not default)
+    return _Configuration(login_types, errors, default, tuple(adopting))
+
+
+def _default_of(login_types: dict[str, LoginType]) -> LoginType:
+    return next(found for found in login_types.values() if not found.url_prefixes)
 
 
 def _share_adoption(login_types: dict[str, LoginType], given: Mapping[str, Any]) -> None:
     """Have the built-in types adopt from where the default type does, unless they say otherwise."""
-    default = next(found for found in login_types.values() if not found.url_prefixes)
+    default = _default_of(login_types)
     for name in BUILT_IN:
         if "ADOPT_FROM" not in given.get(name, {}):
             login_types[name] = replace(login_types[name], adopt_from=default.adopt_from)

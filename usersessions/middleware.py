@@ -62,7 +62,10 @@ class UserSessionMiddleware(SessionMiddleware):
             self.process_request(request)
             if presents_old_cookie(request):
                 adopt_old_session(request)
-            return self.process_response(request, cast("Any", self.get_response(request)))
+            response = cast("Any", self.get_response(request))
+            if _has_work_to_finish(request):
+                return self.process_response(request, response)
+            return _send_cookies(request, response)
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
         with serving(request):
@@ -70,8 +73,7 @@ class UserSessionMiddleware(SessionMiddleware):
             if presents_old_cookie(request):
                 await sync_to_async(adopt_old_session)(request)
             response = await cast("Any", self.get_response(request))
-            # A store that was saved by the view may have garbage to collect.
-            if any(store.was_saved or store.has_work_to_finish for store in _stores(request)):
+            if _has_work_to_finish(request):
                 return await _run_async(request, self.process_response, request, response)
             return _send_cookies(request, response)
 
@@ -133,6 +135,11 @@ def _stores(request: HttpRequest) -> list[SessionStore]:
     if isinstance(session, SessionStore) and session not in stores:
         stores.append(session)
     return stores
+
+
+def _has_work_to_finish(request: HttpRequest) -> bool:
+    # A store that was saved by the view may have garbage to collect.
+    return any(store.was_saved or store.has_work_to_finish for store in _stores(request))
 
 
 async def _run_async(request: HttpRequest, function: Callable[..., Result], *args: Any) -> Result:

@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import cached_property
 from typing import Any
 
 from django.core.exceptions import DisallowedHost
@@ -57,7 +58,6 @@ class UserSessionManager:
         self.login_type = login_type
         self.backend = backend or SessionManager.get_session_backend(login_type.name)
         self.expiry = ExpiryRules.of(login_type, clock, lifetime)
-        self._writer = SessionWriter(login_type, self.backend, self.expiry)
         self.ip_locker = ip_locker or login_type.ip_locker
         self.clock = clock
         self.serializer: Serializer = login_type.make_serializer()
@@ -85,6 +85,10 @@ class UserSessionManager:
             ip_locker=ip_locker,
             clock=clock,
         )
+
+    @cached_property
+    def _writer(self) -> SessionWriter:
+        return SessionWriter(self.login_type, self.backend, self.expiry)
 
     # Fetching
 

@@ -42,7 +42,7 @@ _KEY = re.compile(r"[a-z0-9]{8,40}")
 
 def presents_old_cookie(request: HttpRequest) -> bool:
     """Return whether a request has a cookie that ``adopt_old_session()`` should look at."""
-    return get_old_key(request) is not None and bool(get_adopting_types())
+    return bool(get_adopting_types()) and get_old_key(request) is not None
 
 
 def get_old_key(request: HttpRequest) -> str | None:
@@ -103,9 +103,9 @@ def prepare(old: OldSession) -> NewSession:
     return NewSession([_prepare(old, login_type) for login_type in _find_takers(old)])
 
 
-def _find_takers(old: OldSession) -> list[LoginType]:
+def _find_takers(old: OldSession) -> Sequence[LoginType]:
     login_types, default = get_adopting_types(), get_default_login_type()
-    if login_types == [default]:
+    if login_types == (default,):
         return login_types
     user = find_user(old.data.get(AUTH_USER_KEY))
     if getattr(user, "is_staff", False):
