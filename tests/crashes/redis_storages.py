@@ -12,6 +12,8 @@ from .killing import Sender
 from .storages import DatabaseStorage
 
 READING = [f"\r\n{name}\r\n".encode() for name in ("GET", "MGET", "SCAN", "TIME")]
+# How redis-py greets a server, and asks a cluster where what is: it does so whenever it likes.
+READING += [f"\r\n{name}\r\n".encode() for name in ("CLIENT", "CLUSTER", "COMMAND")]
 READING.append(redis_scripts.LIST.sha.encode())
 
 

@@ -85,7 +85,8 @@ class Scene:
         prepare()
 
     def _work(self, work: Callable[[], Any], last: int) -> None:  # pragma: no cover - is killed
-        self.backend.count_all()  # connect, and be greeted
+        for name in ("FE", "BE"):  # connect, and be greeted
+            SessionManager.get_session_backend(name).count_all()
         with Moments(last).counted(self.storage.senders):
             work()
 
