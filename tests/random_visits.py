@@ -45,6 +45,9 @@ class Site:
         self.cookies: list[dict[str, str]] = [{} for _ in range(BROWSERS)]
         self.old_cookies = [""]
         self.log: list[str] = []
+        #: Logins whose answer has come.
+        self.acknowledged: set[int] = set()
+        self.stores_in_steps = getattr(getattr(backend, "_redis", None), "is_cluster", False)
 
     #: What may happen, and how often.
     ACTIONS = {
@@ -163,6 +166,7 @@ class Site:
         line = session[LINE]
 
         def note() -> None:
+            self.acknowledged.add(session[LOGIN])
             self.model.note_login(parent, line, user, keys)
             if switched:  # which ends the switch, with what was done in it
                 self.model.note_end(*switched)
@@ -193,9 +197,12 @@ class Site:
         switch_user(request, self.users[target])
         session[LOGIN], session[LINE] = self.model.next(), self.model.next()
         line = session[LINE]
-        return self._if_saved(
-            request, lambda: self.model.note_switch(login, parent, request.began, line, target)
-        )
+
+        def note() -> None:
+            self.acknowledged.add(session[LOGIN])
+            self.model.note_switch(login, parent, request.began, line, target)
+
+        return self._if_saved(request, note)
 
     def end_others(self, request: Any, user: str, has_basket: bool) -> Callable[[], None]:
         owner, own = self._owner_of(request), request.session.get(LOGIN)
@@ -247,9 +254,14 @@ class Site:
         self.clock.forward(self.chance.choice([62, 2000]))
 
     def _logins_of(self, owner: str) -> set[int]:
-        """Return the logins of a user that are stored by now."""
+        """Return the logins of a user that are stored by now, and are to end.
+
+        In a cluster, a login that is under way may be stored, refused and stored anew: until it is
+        acknowledged, it may come after whatever ends it.
+        """
         records = self.backend.get_by_user(self.users[owner].pk)
-        return {each.data[LOGIN] for each in map(self._held, records)}
+        stored = {each.data[LOGIN] for each in map(self._held, records)}
+        return stored & self.acknowledged if self.stores_in_steps else stored
 
     # What is there afterwards
 

@@ -71,6 +71,11 @@ def test_what_must_not_be(events: Any, stored: list[Held], message: str) -> None
         ([WRITTEN], [held("alice", 1, "alice:1")]),
         ([WRITTEN, ("end", 5, 1)], []),
         ([WRITTEN, ("end", 5, None)], [held("alice", 1, "alice:1", login=6)]),
+        # The form was sent twice, and what both have taken over was deleted by the second login.
+        (
+            [BASKET, ALICE, ALICE_AGAIN, ("deletion", 3, ["anon:1", "anon:2"])],
+            [held("alice", 3, "anon:3")],
+        ),
         # Another tab had logged in again, or the form was sent twice: a logout ends both.
         ([WRITTEN, ("login", 1, 2, "alice", []), ("end", 5, 1)], []),
         ([BASKET, ALICE, ALICE_AGAIN, ("end", 5, 2)], []),

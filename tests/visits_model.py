@@ -199,4 +199,4 @@ class Model:
         if len(found) < len(again):
             return True
         kept = self._kept[line] - self._deleted[line]
-        return any(kept <= each.keys for each in found)
+        return any(kept <= each.keys | self._deleted[each.data[LINE]] for each in found)
