@@ -381,7 +381,9 @@ class Site:
                 return max(map(_width, cursor.fetchall()))
         if self.engine.is_in_redis:
             client: Any = caches["default"]._cache.get_client()  # type: ignore[attr-defined]
-            keys = client.scan_iter(match="usersessions*" if self.engine.backend else "*django*")
+            keys = client.scan_iter(
+                match="usersessions*:session:*" if self.engine.backend else "*django*"
+            )
             return max(int(client.memory_usage(key)) for key in keys)
         return len(json.dumps(self._filled))
 
