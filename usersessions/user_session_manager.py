@@ -291,8 +291,10 @@ class UserSessionManager:
         :return: the session as stored
         :raises SessionNotUpdated: the session has ended meanwhile, and stays ended
         :raises SessionDataTooLarge: nothing was written
+        :raises SessionBusy: others changed it before each attempt; nothing was written
 
-        Costs one query, two more for each other request that stored data in between. Source: TYPO3
+        Costs one query, two more if another request stored data in between; where that happens
+        again, see ``SessionBackend.turn_after()``. Source: TYPO3
         ``UserSessionManager::updateSession()``.
         """
         return self._writer.update(session)
@@ -382,7 +384,7 @@ class UserSessionManager:
 
         :raises SessionNotUpdated: another request has ended or renewed it
 
-        Costs one query, two more for each request that interferes.
+        Costs one query, two more if another request interferes.
         """
         return self._writer.remove_emptied(session)
 

@@ -83,6 +83,7 @@ class WritableSession(LazySession):
         :raises UpdateError: another request has ended the session meanwhile; it stays ended
         :raises SessionDataTooLarge: the data is over ``MAX_DATA_SIZE``; nothing was written
         :raises TooManySessions: it is a login, and was refused; the session is as it is stored
+        :raises SessionBusy: others changed the session before each attempt; nothing was written
 
         Costs one query; others' changes to other keys, stored meanwhile, cost two more and stay.
         """
