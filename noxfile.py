@@ -51,7 +51,9 @@ TESTS_WITH_SERVERS = [
     "tests/test_interleavings.py",
     "tests/test_lost_updates.py",
     "tests/test_native_async.py",
+    "tests/test_redis_cache.py",
     "tests/test_redis_connection.py",
+    "tests/test_redis_pool.py",
 ]
 
 MYPY_INI = """\

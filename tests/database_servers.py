@@ -9,13 +9,13 @@ import subprocess
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from .missing import report_missing
-from .redis_servers import PATIENCE, free_port
+from .processes import PATIENCE, free_port, pause
 
 NAME = "sessions"
 
@@ -74,7 +74,7 @@ class DatabaseServer(ABC):
 
     def kill(self) -> None:
         """As the machine it runs on would, were it switched off."""
-        self._signal(signal.SIGKILL)
+        self._for_each_process(lambda pid: os.kill(pid, signal.SIGKILL))
         self._process.wait()
 
     def restart(self) -> None:
@@ -83,10 +83,10 @@ class DatabaseServer(ABC):
 
     def pause(self) -> None:
         """Have it hang: it takes connections and requests, and answers none."""
-        self._signal(signal.SIGSTOP)
+        self._for_each_process(pause)
 
     def resume(self) -> None:
-        self._signal(signal.SIGCONT)
+        self._for_each_process(lambda pid: os.kill(pid, signal.SIGCONT))
 
     def recover(self) -> None:
         """Run again, whatever was done to it."""
@@ -131,10 +131,10 @@ class DatabaseServer(ABC):
             command, check=True, capture_output=True, cwd=self.directory, **self._as_account
         )
 
-    def _signal(self, number: int) -> None:
+    def _for_each_process(self, do: Callable[[int], None]) -> None:
         for pid in [*self._children(), self._process.pid]:
             with suppress(ProcessLookupError):
-                os.kill(pid, number)
+                do(pid)
 
     def _children(self) -> Iterator[int]:
         pid = self._process.pid

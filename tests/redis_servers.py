@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import Any
 from usersessions.session_manager import SessionManager
 
 from .missing import report_missing
+from .processes import PATIENCE, free_port, pause
 
 try:
     import greenlet
@@ -38,16 +38,7 @@ __all__ = [  # what the tests take from here, so that they are skipped without i
     "wait_until",
 ]
 
-#: Seconds that a server may take for what it has been told.
-PATIENCE = 30
-
 SERVER = shutil.which("redis-server") or shutil.which("valkey-server")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until(condition: Callable[[], Any], what: str, every: float = 0.02) -> None:
@@ -120,10 +111,12 @@ class RedisServer:
 
     def pause(self) -> None:
         """Have it hang: it takes connections and commands, and answers none."""
-        self._signal(signal.SIGSTOP)
+        assert self._process is not None
+        pause(self._process.pid)
 
     def resume(self) -> None:
-        self._signal(signal.SIGCONT)
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def recover(self) -> None:
         """Run again, whatever was done to it."""
@@ -131,10 +124,6 @@ class RedisServer:
         assert self._process is not None
         if self._process.poll() is not None:
             self.start()
-
-    def _signal(self, number: int) -> None:
-        assert self._process is not None
-        self._process.send_signal(number)
 
     def close(self) -> None:
         self.kill()
@@ -148,7 +137,7 @@ class RedisCluster:
         self.nodes = [
             RedisServer(
                 directory,
-                *("--cluster-enabled", "yes", "--cluster-node-timeout", "1000"),
+                *("--cluster-enabled", "yes", "--cluster-node-timeout", "5000"),
                 *("--cluster-port", str(free_port())),
             )
             for _ in range(3)
@@ -221,7 +210,6 @@ class WatchedServers:
         settings = directory / "sentinel.conf"
         settings.write_text(
             f"sentinel monitor {self.name} 127.0.0.1 {self.primary.port} 1\n"
-            f"sentinel down-after-milliseconds {self.name} 300\n"
             f"sentinel failover-timeout {self.name} 2000\n"
         )
         self.sentinel = RedisServer(directory, "--sentinel", settings=settings)
@@ -235,8 +223,14 @@ class WatchedServers:
 
     def fail_over(self) -> None:
         """Kill the primary, and wait until the replica has taken its place."""
+        self._set_patience(300)
         self.primary.kill()
         wait_until(self._is_promoted, "the sentinel has promoted the replica")
+        # On a busy machine it would soon think that the replica is gone, too.
+        self._set_patience(PATIENCE * 1000)
+
+    def _set_patience(self, milliseconds: int) -> None:
+        self.sentinel.client.sentinel_set(self.name, "down-after-milliseconds", milliseconds)
 
     def _is_promoted(self) -> bool:
         _, port = self._sentinels.discover_master(self.name)

@@ -36,7 +36,7 @@ from usersessions import (
 from usersessions.models import FrontendSession
 from usersessions.test import Client
 
-from .cache_servers import CacheServer, MemcachedServer, RedisServer
+from .cache_servers import CacheServer, MemcachedServer, OursRedisServer, RedisServer
 from .contract import (
     ALICE,
     BOB,
@@ -266,6 +266,13 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 
 @pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OursRedisServer]:
+    """A Redis for our own cache, that may be killed."""
+    _ = find_spec("redis") or report_missing("redis-py is not installed.")
+    yield from running(OursRedisServer(tmp_path_factory.mktemp("ours")))
+
+
+@pytest.fixture(scope="module")
 def memcached(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MemcachedServer]:
     """A Memcached that may be killed."""
     _ = find_spec("pymemcache") or report_missing("pymemcache is not installed.")
@@ -285,6 +292,20 @@ class TestRedis(CachedContract):
             "BACKEND": RedisServer.cache,
             "LOCATION": location or request.getfixturevalue("redis").location,
         }
+
+
+class TestOursInRedis(CachedContract):
+    @pytest.fixture
+    def cache(self, ours: OursRedisServer) -> dict[str, Any]:
+        return ours.settings
+
+
+class TestOursInRedisCluster(CachedContract):
+    @pytest.fixture
+    def cache(self, request: pytest.FixtureRequest) -> dict[str, Any]:
+        cluster = request.getfixturevalue("redis_cluster")
+        options = {"cluster": True, "nodes": cluster.addresses}
+        return {"BACKEND": OursRedisServer.cache, "OPTIONS": options}
 
 
 class TestMemcached(CachedContract):
@@ -784,7 +805,7 @@ def in_another_process(*operations: Operation) -> None:
 said = "The cache 'sessions' of the FE sessions failed ({}); the database answers."
 
 
-@pytest.fixture(params=["redis", "memcached"])
+@pytest.fixture(params=["redis", "ours", "memcached"])
 def server(request: pytest.FixtureRequest, settings: Any) -> Iterator[CacheServer]:
     """A cache server of the site, which the test may kill."""
     server: CacheServer = request.getfixturevalue(request.param)
@@ -1026,7 +1047,7 @@ def test_model_alone_is_enough(settings: Any) -> None:
 whole_site = pytest.mark.django_db(transaction=True)
 
 
-@pytest.fixture(params=["locmem", "redis", "memcached"])
+@pytest.fixture(params=["locmem", "redis", "ours", "memcached"])
 def site(request: pytest.FixtureRequest, settings: Any) -> None:
     """Both login types on this backend."""
     used = {"locmem": locmem}.get(request.param)

@@ -18,7 +18,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from usersessions import SessionBackend, SessionNotFound
 
-from .contract import ALICE, IDENTIFIER, a_record
+from .contract import ALICE, IDENTIFIER, NEW_IDENTIFIER, a_record
 from .redis_servers import (
     OPTIONS,
     RedisCluster,
@@ -464,6 +464,45 @@ def test_replica_that_the_sentinel_promotes_is_used_without_a_restart(
     finally:
         backend.close()
         servers.close()
+
+
+def test_late_answer_behind_a_sentinel_is_nobody_elses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was asked for one visitor must not be read as the answer to another one's question."""
+    primary = RedisServer(tmp_path)
+    settings = tmp_path / "sentinel.conf"
+    settings.write_text(f"sentinel monitor sessions 127.0.0.1 {primary.port} 1\n")
+    sentinel = RedisServer(tmp_path, "--sentinel", settings=settings)
+    options = {
+        "sentinels": [("127.0.0.1", sentinel.port)],
+        "service_name": "sessions",
+        "socket_timeout": 3,
+    }
+    backend = RedisSessionBackend("FE", options)
+    send = redis.connection.AbstractConnection.send_packed_command
+
+    def send_and_resume(self: Any, *args: Any, **options: Any) -> None:
+        send(self, *args, **options)
+        primary.resume()
+
+    try:
+        for identifier, data in ((IDENTIFIER, b"mine"), (NEW_IDENTIFIER, b"theirs")):
+            backend.set(identifier, a_record(ses_data=data))
+        primary.pause()
+        with pytest.raises(redis.TimeoutError):
+            backend.get(IDENTIFIER)
+        # Both answers come while the second one is waited for.
+        monkeypatch.setattr(
+            redis.connection.AbstractConnection, "send_packed_command", send_and_resume
+        )
+        assert backend.get(NEW_IDENTIFIER)["ses_data"] == b"theirs"
+        assert backend.get(IDENTIFIER)["ses_data"] == b"mine"
+    finally:
+        primary.resume()
+        backend.close()
+        sentinel.close()
+        primary.close()
 
 
 def assert_works_once_more(backend: RedisSessionBackend) -> None:

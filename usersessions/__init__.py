@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .backends.cached_database import CachedDatabaseSessionBackend
     from .backends.database import DatabaseSessionBackend
     from .backends.redis import RedisSessionBackend
+    from .backends.redis_cache import RedisCache
     from .ip_locker import IpLocker
     from .session_limit import TooManySessions
     from .session_manager import SessionManager
@@ -43,6 +44,7 @@ _HOMES = {
     "CookieScope": "tokens",
     "DatabaseSessionBackend": "backends.database",
     "IpLocker": "ip_locker",
+    "RedisCache": "backends.redis_cache",
     "RedisSessionBackend": "backends.redis",
     "SessionBackend": "backends.base",
     "SessionBackendError": "backends.base",
@@ -64,6 +66,7 @@ __all__ = [
     "CookieScope",
     "DatabaseSessionBackend",
     "IpLocker",
+    "RedisCache",
     "RedisSessionBackend",
     "SessionBackend",
     "SessionBackendError",

@@ -83,10 +83,6 @@ class LoginType:
         serializer: Callable[[], Serializer] = _imported(self.serializer)
         return serializer
 
-    @cached_property
-    def path_prefixes(self) -> tuple[str, ...]:
-        return tuple(self.url_prefixes)
-
     def get_client_ip(self, request: HttpRequest) -> str:
         return str(_imported(self.client_ip)(request))
 
@@ -111,12 +107,23 @@ class LoginType:
 
         Source: TYPO3 ``CookieScopeTrait``.
         """
-        domain = (self.cookie_domain or "").strip(".").lower()
-        host_only = not domain
-        if host_only:
-            domain = split_domain_port(request.get_host())[0]
+        return self._scope_at("" if self._scope_domain else request.get_host())
+
+    @cached_property
+    def _scope_domain(self) -> str:
+        return (self.cookie_domain or "").strip(".").lower()
+
+    @cached_property
+    def _scope_at(self) -> Callable[[str], CookieScope]:
+        return lru_cache(self._make_scope)
+
+    def _make_scope(self, host: str) -> CookieScope:
         return CookieScope(
-            self.keys, domain, host_only, self.cookie_path, self.cookie_allow_scopeless
+            self.keys,
+            self._scope_domain or split_domain_port(host)[0],
+            host_only=not self._scope_domain,
+            path=self.cookie_path,
+            allow_scopeless=self.cookie_allow_scopeless,
         )
 
 
@@ -156,6 +163,7 @@ class _Configuration(NamedTuple):
     login_types: dict[str, LoginType]
     errors: list[SettingError]
     default: LoginType | None = None
+    by_prefixes: tuple[tuple[tuple[str, ...], LoginType], ...] = ()
     adopting: tuple[LoginType, ...] = ()
 
 
@@ -167,6 +175,7 @@ def get_login_types() -> dict[str, LoginType]:
     return _sound_configuration().login_types
 
 
+@lru_cache(maxsize=1)
 def _sound_configuration() -> _Configuration:
     configuration = _configuration()
     if configuration.errors:
@@ -216,10 +225,12 @@ def get_login_type_for(request: HttpRequest) -> LoginType:
         language = get_language_from_path(path)
         if language:
             path = path[len(language) + 1 :]
-    for login_type in get_login_types().values():
-        if path.startswith(login_type.path_prefixes):
+    configuration = _sound_configuration()
+    for prefixes, login_type in configuration.by_prefixes:
+        if path.startswith(prefixes):
             return login_type
-    return get_default_login_type()
+    assert configuration.default is not None
+    return configuration.default
 
 
 def get_adopting_types() -> tuple[LoginType, ...]:
@@ -263,9 +274,12 @@ def _configuration() -> _Configuration:
         return _Configuration(login_types, errors)
     _share_adoption(login_types, given)
     default = _default_of(login_types)
+    by_prefixes = [
+        (tuple(found.url_prefixes), found) for found in login_types.values() if found.url_prefixes
+    ]
     adopting = [found for found in login_types.values() if found.adopt_from]
     adopting.sort(key=lambda found: found is not default)
-    return _Configuration(login_types, errors, default, tuple(adopting))
+    return _Configuration(login_types, errors, default, tuple(by_prefixes), tuple(adopting))
 
 
 def _default_of(login_types: dict[str, LoginType]) -> LoginType:
@@ -381,6 +395,7 @@ def _errors_between(login_types: dict[str, LoginType], *, complete: bool) -> lis
 def _reset(*, setting: str, **_: object) -> None:
     if setting == "USERSESSIONS" or setting.startswith("SESSION_COOKIE_"):
         _configuration.cache_clear()
+        _sound_configuration.cache_clear()
 
 
 setting_changed.connect(_reset, dispatch_uid="usersessions.conf")

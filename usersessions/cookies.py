@@ -60,7 +60,7 @@ def _cookie_value(request: HttpRequest, store: SessionStore) -> str:
     session = store.user_session
     if store.login_type.cookie_format == "identifier":
         return session.identifier
-    return session.get_jwt(store.login_type.cookie_scope(request))
+    return session.get_jwt(store.cookie_scope(request))
 
 
 def delete_old_cookie(response: HttpResponseBase) -> None:

@@ -20,9 +20,9 @@ from .expiry import EXPIRY_KEY
 from .original_user import SwitchUsers, is_switched
 from .request_changes import RequestChanges
 from .switch_check import check_switch
-from .tokens import is_identifier, looks_like_token, resolve_unscoped
+from .tokens import CookieScope, is_identifier, looks_like_token, resolve_unscoped
 from .user_session import UserSession
-from .user_session_manager import UserSessionManager
+from .user_session_manager import UserSessionManager, shared_manager
 
 Result = TypeVar("Result")
 
@@ -55,6 +55,7 @@ class LazySession(SessionBase):
         self._request = request
         self._given_key = session_key
         self._modified = False
+        self._scope: CookieScope | None = None
         self._loaded: UserSession | None = None
         self._is_claimed = False
         self._is_cleared_unread = False
@@ -69,11 +70,20 @@ class LazySession(SessionBase):
 
     @cached_property
     def manager(self) -> UserSessionManager:
-        return UserSessionManager(self.login_type, clock=self.clock)
+        return shared_manager(self.login_type, self.clock)
 
     @cached_property
     def _changes(self) -> RequestChanges:
         return RequestChanges(self.manager)
+
+    def cookie_scope(self, request: HttpRequest) -> CookieScope:
+        """Return what ties the session's token to the site that its one request is for.
+
+        :raises DisallowedHost: see ``LoginType.cookie_scope()``
+        """
+        if self._scope is None:
+            self._scope = self.login_type.cookie_scope(request)
+        return self._scope
 
     # What is behind it
 
@@ -97,7 +107,7 @@ class LazySession(SessionBase):
     def _presented_key(self) -> str | None:
         """The identifier that the caller or the cookie named, genuine but not looked up."""
         if self._request is not None:
-            return self.manager.get_identifier(self._request)
+            return self.manager.get_identifier(self._request, find_scope=self.cookie_scope)
         return self._identifier_in(self._given_key)
 
     def _identifier_in(self, key_or_token: str | None) -> str | None:

@@ -63,9 +63,10 @@ class UserSessionMiddleware(SessionMiddleware):
             if presents_old_cookie(request):
                 adopt_old_session(request)
             response = cast("Any", self.get_response(request))
-            if _has_work_to_finish(request):
+            stores = _stores(request)
+            if _has_work_to_finish(stores):
                 return self.process_response(request, response)
-            return _send_cookies(request, response)
+            return _send_cookies(request, response, stores)
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
         with serving(request):
@@ -73,17 +74,18 @@ class UserSessionMiddleware(SessionMiddleware):
             if presents_old_cookie(request):
                 await sync_to_async(adopt_old_session)(request)
             response = await cast("Any", self.get_response(request))
-            if _has_work_to_finish(request):
-                return await _run_async(request, self.process_response, request, response)
-            return _send_cookies(request, response)
+            stores = _stores(request)
+            if _has_work_to_finish(stores):
+                return await _run_async(stores, self.process_response, request, response)
+            return _send_cookies(request, response, stores)
 
     def process_request(self, request: HttpRequest) -> None:
         hide_sessions_in_reports(request)
         stores = UserSessions(request)
         request.user_sessions = stores  # type: ignore[attr-defined]
-        request.session = stores[get_login_type_for(request).name]
+        request.session = stores.open(get_login_type_for(request))
         request.original_user = SimpleLazyObject(  # type: ignore[attr-defined]
-            lambda: get_original_user(request)
+            partial(get_original_user, request)
         )
         request.aoriginal_user = partial(  # type: ignore[attr-defined]
             aget_original_user, request
@@ -137,14 +139,15 @@ def _stores(request: HttpRequest) -> list[SessionStore]:
     return stores
 
 
-def _has_work_to_finish(request: HttpRequest) -> bool:
-    # A store that was saved by the view may have garbage to collect.
-    return any(store.was_saved or store.has_work_to_finish for store in _stores(request))
+def _has_work_to_finish(stores: list[SessionStore]) -> bool:
+    return any(store.has_work_to_finish for store in stores)
 
 
-async def _run_async(request: HttpRequest, function: Callable[..., Result], *args: Any) -> Result:
+async def _run_async(
+    stores: list[SessionStore], function: Callable[..., Result], *args: Any
+) -> Result:
     """Run what may use the storages of all of a request's sessions."""
-    backends = [store.manager.backend for store in _stores(request)]
+    backends = [store.manager.backend for store in stores]
     blocking = [backend for backend in backends if not backend.is_awaitable]
     return await (blocking or backends)[0].run_async(function, *args)
 
@@ -154,12 +157,12 @@ def _finish(request: HttpRequest, response: HttpResponseBase, store: SessionStor
     may_store = response.status_code < 500
     if may_store and store.modified:
         # A host that Django does not allow gets its 400 before anything is stored for it.
-        store.login_type.cookie_scope(request)
+        store.cookie_scope(request)
     try:
         store.finish(may_store=may_store)
     except UpdateError:
         logger.info("A %s session ended while a request used it.", store.login_type.name)
-        patch_vary_headers(response, ("Cookie",))
+        _vary_on_cookie(response)
         return False
     _send_cookie(request, response, store)
     backend = store.manager.backend
@@ -168,10 +171,12 @@ def _finish(request: HttpRequest, response: HttpResponseBase, store: SessionStor
     return True
 
 
-def _send_cookies(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+def _send_cookies(
+    request: HttpRequest, response: HttpResponseBase, stores: list[SessionStore]
+) -> HttpResponseBase:
     """Do what the response needs when the storage needs nothing."""
     _delete_old_cookie(request, response)
-    for store in _stores(request):
+    for store in stores:
         if store.accessed:
             _send_cookie(request, response, store)
     return response
@@ -183,8 +188,16 @@ def _delete_old_cookie(request: HttpRequest, response: HttpResponseBase) -> None
 
 
 def _send_cookie(request: HttpRequest, response: HttpResponseBase, store: SessionStore) -> None:
-    patch_vary_headers(response, ("Cookie",))
+    _vary_on_cookie(response)
     send_cookie(request, response, store)
+
+
+def _vary_on_cookie(response: HttpResponseBase) -> None:
+    # Most responses have no Vary yet: nothing to take apart and put together.
+    if "Vary" in response.headers:
+        patch_vary_headers(response, ("Cookie",))
+    else:
+        response.headers["Vary"] = "Cookie"
 
 
 def _collect_some_garbage(store: SessionStore) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 from .backends.base import SessionBackend, SessionBusy, SessionChanged, SessionNotUpdated
@@ -117,7 +118,7 @@ class SessionWriter:
         :raises SessionBusy: others came in between each time
         """
         for lost in range(turns):
-            with self.backend.turn_after(lost, session.stored_identifier) as record:
+            with self._turn_after(lost, session) as record:
                 if record is not None:
                     self._merge(session, record)
                 for _ in range(ATTEMPTS_A_TURN):
@@ -127,6 +128,13 @@ class SessionWriter:
                         self._merge(session, changed.record)
         ses_id = self.backend.hash(session.stored_identifier)
         raise SessionBusy(self.login_type.name, ses_id, turns * ATTEMPTS_A_TURN)
+
+    def _turn_after(
+        self, lost: int, session: UserSession
+    ) -> AbstractContextManager[SessionRecord | None]:
+        if not lost:
+            return nullcontext()
+        return self.backend.turn_after(lost, session.stored_identifier)
 
     def _merge(self, session: UserSession, record: SessionRecord) -> None:
         """Take over what another request has stored.

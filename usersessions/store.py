@@ -34,15 +34,16 @@ class SessionStore(WritableSession):
         cookie of a session back that another tab has renewed.
         """
         session = self._loaded
-        if session is None or session.stored is None or session.is_renewed or self._has_ended:
+        if session is None or session.stored is None or session.is_renewed:
             return False
         expiry = session.get(EXPIRY_KEY)
-        return (
+        is_due = (
             session.is_new
             or (self._is_confirmed and self._is_cookie_renewed)
             or (self._is_confirmed and expiry != self._expiry_read)
             or bool(expiry and self.was_saved)
         )
+        return is_due and not self._has_ended
 
     @property
     def _is_cookie_renewed(self) -> bool:
@@ -58,7 +59,7 @@ class SessionStore(WritableSession):
             return False
         token = self._request.COOKIES.get(self.login_type.cookie_name, "")
         return bool(token and settings.SECRET_KEY_FALLBACKS) and not (
-            self.login_type.cookie_scope(self._request).is_current(token)
+            self.cookie_scope(self._request).is_current(token)
         )
 
     @property
@@ -89,15 +90,15 @@ class SessionStore(WritableSession):
     def has_work_to_finish(self) -> bool:
         """Whether ``finish()`` needs the storage; async code goes to a thread only then."""
         session = self._loaded
-        if self._spent_switch is not None:
+        # What is not made yet has noted nothing. What the view saved may leave garbage to collect.
+        if self._spent_switch is not None or self.was_saved or self.__dict__.get("_changes"):
             return True
         if session is None:
-            return bool(self.accessed and self._changes) or self._is_saved_unread
+            return self._is_saved_unread
         if session.stored is None and not session.data and not self._is_created:
-            return bool(self._changes)
+            return False
         return (
-            bool(self._changes)
-            or self._has_changes(session)
+            self._has_changes(session)
             or (session.stored is not None and self._is_touch_due(session))
             or self._is_first_with_new_cookie
         )
@@ -116,8 +117,9 @@ class SessionStore(WritableSession):
         self._changes.repeat_removals()
         if may_store and self._is_saved_unread:
             self._get_session()
-        with self._unasked():
-            self.end_spent_switch()
+        if self._spent_switch is not None:
+            with self._unasked():
+                self.end_spent_switch()
         session = self._loaded
         if session is not None and (may_store or session.is_new):
             self._changes.restore(session)

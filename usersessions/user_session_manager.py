@@ -26,7 +26,7 @@ from .session_data import LOGIN_KEYS, CorruptSessionData, Serializer, decode, en
 from .session_manager import SessionManager
 from .session_writer import SessionWriter
 from .switch_check import check_switch
-from .tokens import is_identifier, new_identifier
+from .tokens import CookieScope, is_identifier, new_identifier
 from .user_ids import UserId, names_nobody_possible, to_user_id
 from .user_session import UPDATE_GRACE, SessionRecord, Stored, UserSession
 
@@ -151,15 +151,25 @@ class UserSessionManager:
             clock=self.clock,
         )
 
-    def get_identifier(self, request: HttpRequest, cookie_name: str | None = None) -> str | None:
-        """Return the identifier in the request's cookie if this site signed it, without a query."""
+    def get_identifier(
+        self,
+        request: HttpRequest,
+        cookie_name: str | None = None,
+        *,
+        find_scope: Callable[[HttpRequest], CookieScope] | None = None,
+    ) -> str | None:
+        """Return the identifier in the request's cookie if this site signed it, without a query.
+
+        :param cookie_name: default: the login type's ``COOKIE_NAME``
+        :param find_scope: default: the login type's ``cookie_scope()``; asked only with a token
+        """
         value = request.COOKIES.get(cookie_name or self.login_type.cookie_name)
         if not value:
             return None
         if self.login_type.cookie_format == "identifier":
             return value if is_identifier(value) else None
         try:
-            scope = self.login_type.cookie_scope(request)
+            scope = (find_scope or self.login_type.cookie_scope)(request)
         except DisallowedHost:
             # Django answers 400, and the page that says so must not stumble over the host again.
             return None
@@ -506,3 +516,15 @@ class UserSessionManager:
         request = get_current_request()
         agent = request.META.get("HTTP_USER_AGENT", "") if request else ""
         return {"user_agent": agent[:200]} if agent else {}
+
+
+#: Of each login type the manager that was asked for last; other settings make other login types.
+_shared: dict[str, UserSessionManager] = {}
+
+
+def shared_manager(login_type: LoginType, clock: Callable[[], float]) -> UserSessionManager:
+    """Return the manager that all requests use; it remembers nothing of them."""
+    found = _shared.get(login_type.name)
+    if found is None or found.login_type is not login_type or found.clock is not clock:
+        found = _shared[login_type.name] = UserSessionManager(login_type, clock=clock)
+    return found

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from django.http import HttpRequest
 
-from .conf import get_login_type, get_login_types
+from .conf import LoginType, get_login_type, get_login_types
 from .store import SessionStore
 
 
@@ -27,8 +27,12 @@ class UserSessions(Mapping[str, SessionStore]):
         try:
             return self._opened[name]
         except KeyError:
-            store = SessionStore(login_type=get_login_type(name), request=self._request)
-            return self._opened.setdefault(name, store)
+            return self.open(get_login_type(name))
+
+    def open(self, login_type: LoginType) -> SessionStore:
+        """Return the store of a login type that nobody has asked for yet."""
+        store = SessionStore(login_type=login_type, request=self._request)
+        return self._opened.setdefault(login_type.name, store)
 
     def __iter__(self) -> Iterator[str]:
         return iter(get_login_types())

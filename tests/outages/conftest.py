@@ -65,9 +65,9 @@ def make_storage(name: str, request: pytest.FixtureRequest) -> Storage:
             CONN_HEALTH_CHECKS=True,
         )
     if name == "postgresql":
-        patience = {"options": "-c statement_timeout=500"}
+        patience = {"options": "-c statement_timeout=2000"}
         return DatabaseStorage(find("postgres"), CONN_MAX_AGE=None, OPTIONS=patience)
-    return DatabaseStorage(find("mariadb"), CONN_MAX_AGE=None, OPTIONS={"read_timeout": 1})
+    return DatabaseStorage(find("mariadb"), CONN_MAX_AGE=None, OPTIONS={"read_timeout": 2})
 
 
 @pytest.fixture(params=["redis", "cluster", "postgresql", "mariadb"])

@@ -80,7 +80,7 @@ class RedisStorage(Storage):
     def _settings(**options: Any) -> dict[str, Any]:
         return {
             "BACKEND": "usersessions.backends.redis.RedisSessionBackend",
-            "OPTIONS": {"socket_timeout": 0.5, "socket_connect_timeout": 0.5, **options},
+            "OPTIONS": {"socket_timeout": 2, "socket_connect_timeout": 2, **options},
         }
 
     @contextmanager

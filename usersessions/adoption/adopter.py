@@ -180,7 +180,7 @@ def _has_session(store: SessionStore) -> bool:
 def _is_allowed_host(request: HttpRequest, stores: Sequence[SessionStore]) -> bool:
     try:
         for store in stores:
-            store.login_type.cookie_scope(request)
+            store.cookie_scope(request)
     except DisallowedHost:  # Django answers 400
         return False
     return True

@@ -352,14 +352,11 @@ class SessionBackend(ABC):
     def turn_after(self, lost: int, identifier: str) -> Iterator[SessionRecord | None]:
         """Let a writer try again that has lost to others so many times; the block is its turn.
 
-        Gives what is stored by now; None before anything was lost, or if there is nothing. A
-        storage that has locks sees to it that this stays so until the end of the block. Else, as
-        here, a writer waits before its turn, at random and the longer the more it has lost: those
-        that meet get out of each other's way.
+        Gives what is stored by now, None if there is nothing. A storage that has locks sees to it
+        that this stays so until the end of the block. Else, as here, a writer waits before its
+        turn, at random and the longer the more it has lost: those that meet get out of each
+        other's way.
         """
-        if not lost:
-            yield None
-            return
         longest = min(FIRST_WAIT * 2 ** (lost - 1), LONGEST_WAIT)
         pause(random.uniform(0, longest))  # noqa: S311 - nobody gains by guessing it
         yield self._read_again(self.keys.ses_ids(identifier))

@@ -32,7 +32,7 @@ from typing import Any
 
 from django.core.cache import DEFAULT_CACHE_ALIAS, BaseCache, InvalidCacheBackendError, caches
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connections, transaction
+from django.db import transaction
 
 from ..user_session import SessionRecord
 from .base import BATCH_SIZE, logger
@@ -100,7 +100,7 @@ class CachedDatabaseSessionBackend(DatabaseSessionBackend):
         return caches[self.cache_alias]
 
     def _read(self, ses_ids: Sequence[str]) -> SessionRecord | None:
-        connection = connections[self.database]
+        connection = self._connection
         found = None
         if not self._has_uncommitted_writes():
             found = self._try("get_many", [key for each in ses_ids for key in self._keys_of(each)])
@@ -166,7 +166,7 @@ class CachedDatabaseSessionBackend(DatabaseSessionBackend):
                 with self._changing(ended):
                     pass
             return len(ended)
-        connection = connections[self.database]
+        connection = self._connection
         # With the lock, the rows as they are now, even in a transaction that sees a snapshot.
         lock = connection.ops.for_update_sql() if connection.features.has_select_for_update else ""
         sql = f"SELECT {ses_id} FROM {self._table} WHERE {where} LIMIT {BATCH_SIZE} {lock}"
@@ -185,7 +185,7 @@ class CachedDatabaseSessionBackend(DatabaseSessionBackend):
         try:
             yield change
         finally:
-            connection = connections[self.database]
+            connection = self._connection
             if connection.in_atomic_block:
                 transaction.on_commit(partial(self._drop, tuple(ses_ids)), using=self.database)
             elif connection.autocommit:
@@ -211,7 +211,7 @@ class CachedDatabaseSessionBackend(DatabaseSessionBackend):
 
     def _has_uncommitted_writes(self) -> bool:
         """Whether the transaction has changed sessions: only the database knows its own rows."""
-        waiting = (entry[1] for entry in connections[self.database].run_on_commit)
+        waiting = (entry[1] for entry in self._connection.run_on_commit)
         drops = (getattr(call, "func", None) for call in waiting)
         return any(getattr(drop, "__func__", None) is type(self)._drop for drop in drops)
 
@@ -248,13 +248,15 @@ class CachedDatabaseSessionBackend(DatabaseSessionBackend):
 
     def _can_return_from(self, kind: str) -> bool:
         """Whether a statement can tell the rows that it has changed."""
-        connection = connections[self.database]
+        connection = self._connection
         takes_returning = connection.features.can_return_columns_from_insert
         return takes_returning and (kind == "DELETE" or connection.vendor != "mysql")
 
     @property
     def _all_columns(self) -> str:
-        return self._sql(("columns",), lambda: ", ".join(map(self._quote, self._columns)))
+        return self._sql(
+            (self._connection.alias, "columns"), lambda: ", ".join(map(self._quote, self._columns))
+        )
 
 
 class _Change:

@@ -13,6 +13,7 @@ from django.apps import apps
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from django.db import IntegrityError, OperationalError, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorWrapper
 from django.db.models import Field, Q, QuerySet
 
 from ..user_ids import UserId, stored_user_id
@@ -92,11 +93,15 @@ class DatabaseSessionBackend(SessionBackend):
         return self.options.get("using") or router.db_for_write(self.model)
 
     @property
+    def _connection(self) -> BaseDatabaseWrapper:
+        return connections[self.database]
+
+    @property
     def transaction_depth(self) -> int:
-        return len(connections[self.database].atomic_blocks)
+        return len(self._connection.atomic_blocks)
 
     def watch_transaction(self) -> Callable[[], bool]:
-        connection = connections[self.database]
+        connection = self._connection
         was_committed: list[bool] = []
 
         def note_commit() -> None:
@@ -118,8 +123,8 @@ class DatabaseSessionBackend(SessionBackend):
         Where there are no such locks, as in SQLite, the first write has locked the database. In a
         transaction of the caller's, whatever a write did not meet is locked already.
         """
-        connection = connections[self.database]
-        if not lost or not connection.get_autocommit():
+        connection = self._connection
+        if not connection.get_autocommit():
             yield None
             return
         with transaction.atomic(using=self.database):
@@ -146,7 +151,7 @@ class DatabaseSessionBackend(SessionBackend):
         return self._find_by_user(user_id)
 
     def get_current_by_user(self, user_id: UserId) -> Iterator[SessionRecord]:
-        connection: Any = connections[self.database]
+        connection: Any = self._connection
         # InnoDB shows a transaction what its first query has seen, unless it locks.
         locks = (
             self._is_innodb
@@ -156,13 +161,13 @@ class DatabaseSessionBackend(SessionBackend):
         return self._find_by_user(user_id, " FOR UPDATE" if locks else "")
 
     def _find_by_user(self, user_id: UserId, lock: str = "") -> Iterator[SessionRecord]:
+        connection = self._connection
         sql = self._sql(
-            ("read-by-user", lock),
+            (connection.alias, "read-by-user", lock),
             lambda: self._select(
                 f"{self._quote('ses_userid')} = %s ORDER BY {self._quote('ses_tstamp')} DESC{lock}"
             ),
         )
-        connection = connections[self.database]
         with connection.cursor() as cursor:
             cursor.execute(sql, self._params({"ses_userid": user_id}, ["ses_userid"], connection))
             yield from map(self._record, cursor)
@@ -184,7 +189,7 @@ class DatabaseSessionBackend(SessionBackend):
         return rows
 
     def _collect_older(self, limit: int, batch_size: int, *, anonymous: bool) -> Iterator[int]:
-        connection = connections[self.database]
+        connection = self._connection
         expired = self._older(limit, anonymous=anonymous).order_by("ses_tstamp")
         # An embedded SQLite takes 999 parameters a statement; one of them is the time limit.
         most = connection.features.max_query_params or batch_size + 1
@@ -213,7 +218,7 @@ class DatabaseSessionBackend(SessionBackend):
             f"{self._quote('ses_userid')} {self.user_column.sql(anonymous=anonymous)} "
             f"AND {self._quote('ses_tstamp')} < %s"
         )
-        if not connections[self.database].features.has_select_for_update_skip_locked:
+        if not self._connection.features.has_select_for_update_skip_locked:
             return self._delete_by_key(ses_ids, condition, [limit])
         ses_id = self._quote("ses_id")
         with transaction.atomic(using=self.database):
@@ -235,7 +240,7 @@ class DatabaseSessionBackend(SessionBackend):
 
     @property
     def _is_innodb(self) -> bool:
-        return connections[self.database].vendor == "mysql"
+        return self._connection.vendor == "mysql"
 
     @property
     def _table_by_key(self) -> str:
@@ -249,7 +254,7 @@ class DatabaseSessionBackend(SessionBackend):
     def _pick(
         self, anonymous: bool | None, kept_users: frozenset[UserId], batch_size: int
     ) -> Iterator[Sequence[str]]:
-        most = connections[self.database].features.max_query_params
+        most = self._connection.features.max_query_params
         size = min(batch_size, most - len(kept_users)) if most else batch_size
         rows = self._all(anonymous, kept_users).order_by("ses_id").values_list("ses_id", flat=True)
         reached = ""
@@ -268,9 +273,7 @@ class DatabaseSessionBackend(SessionBackend):
             others = f"NOT IN ({', '.join(['%s'] * len(kept_users))})"
             conditions.append(f"({user} IS NULL OR {user} {others})")
             for user_id in kept_users:
-                params += self._params(
-                    {"ses_userid": user_id}, ["ses_userid"], connections[self.database]
-                )
+                params += self._params({"ses_userid": user_id}, ["ses_userid"], self._connection)
         return self._delete_by_key(ses_ids, " AND ".join(conditions), params)
 
     def _count(self, anonymous: bool | None, kept_users: frozenset[UserId]) -> int:
@@ -289,19 +292,21 @@ class DatabaseSessionBackend(SessionBackend):
     def _read_again(self, ses_ids: Sequence[str]) -> SessionRecord | None:
         # In a transaction with REPEATABLE READ, MySQL compares with the row as it is now, but
         # shows a SELECT the one of the transaction's first, unless it locks.
-        connection = connections[self.database]
+        connection = self._connection
         locks = connection.features.has_select_for_update and not connection.get_autocommit()
         return self._find(ses_ids, " FOR UPDATE" if locks else "")
 
     def _find(self, ses_ids: Sequence[str], lock: str = "") -> SessionRecord | None:
+        connection = self._connection
         sql = self._sql(
-            ("read", len(ses_ids), lock), lambda: self._select(self._where(ses_ids) + lock)
+            (connection.alias, "read", len(ses_ids), lock),
+            lambda: self._select(self._where(ses_ids) + lock),
         )
-        rows = self._fetch(sql, ses_ids)
-        return self._record(rows[0]) if rows else None
+        row = self._run(connection, sql, ses_ids, _take_one)
+        return None if row is None else self._record(row)
 
     def _insert(self, ses_id: str, record: SessionRecord) -> bool:
-        connection = connections[self.database]
+        connection = self._connection
         values: SessionRecord = {**self._blank, **record, "ses_id": ses_id}
         params = self._params(values, self._columns, connection)
         if self._own_fields:
@@ -313,14 +318,15 @@ class DatabaseSessionBackend(SessionBackend):
         # Asking first would be a race, and an error would break a surrounding transaction on
         # PostgreSQL. MySQL's INSERT IGNORE would store what does not fit as whatever fits.
         try:
-            return self._execute(self._sql(("insert",), self._insert_sql), params) == 1
+            sql = self._sql((connection.alias, "insert"), self._insert_sql)
+            return self._run(connection, sql, params, _take_count) == 1
         except IntegrityError as exc:
             if exc.args[:1] == (DUPLICATE_ENTRY,) and TAKEN_KEY.search(exc.args[1]):
                 return False
             raise
 
     def _insert_sql(self) -> str:
-        connection = connections[self.database]
+        connection = self._connection
         columns = [*map(self._quote, self._columns)]
         columns += [connection.ops.quote_name(str(field.column)) for field in self._own_fields]
         # Only of our key: what a model of the site's own demands besides is an error.
@@ -339,7 +345,7 @@ class DatabaseSessionBackend(SessionBackend):
     def _update_statement(
         self, ses_ids: Sequence[str], values: SessionRecord, expected: SessionRecord
     ) -> tuple[str, list[Any]]:
-        connection = connections[self.database]
+        connection = self._connection
         columns = tuple(
             column
             for column in self._columns
@@ -348,7 +354,7 @@ class DatabaseSessionBackend(SessionBackend):
         ) or ("ses_id",)
         compared = tuple(expected)
         sql = self._sql(
-            ("update", len(ses_ids), columns, compared),
+            (connection.alias, "update", len(ses_ids), columns, compared),
             lambda: (
                 f"UPDATE {self._table} "
                 f"SET {', '.join(f'{self._quote(column)} = %s' for column in columns)} "
@@ -365,11 +371,11 @@ class DatabaseSessionBackend(SessionBackend):
         compared = tuple(expected)
         return self._execute(
             f"DELETE FROM {self._table} WHERE {self._where(ses_ids, compared)}",
-            [*ses_ids, *self._params(expected, compared, connections[self.database])],
+            [*ses_ids, *self._params(expected, compared, self._connection)],
         )
 
     def _delete_by_user(self, user_id: UserId, kept: Sequence[str]) -> int:
-        params = self._params({"ses_userid": user_id}, ["ses_userid"], connections[self.database])
+        params = self._params({"ses_userid": user_id}, ["ses_userid"], self._connection)
         where = f"{self._quote('ses_userid')} = %s"
         if kept:
             where += f" AND {self._quote('ses_id')} NOT IN ({', '.join(['%s'] * len(kept))})"
@@ -400,7 +406,7 @@ class DatabaseSessionBackend(SessionBackend):
         return self._execute(f"DELETE FROM {self._table} WHERE {where}", params)
 
     def _reconnect(self) -> bool:
-        connection = connections[self.database]
+        connection = self._connection
         if connection.in_atomic_block:
             return False
         connection.close_if_unusable_or_obsolete()
@@ -412,7 +418,7 @@ class DatabaseSessionBackend(SessionBackend):
         return rows
 
     def _record(self, row: Sequence[Any]) -> SessionRecord:
-        record = dict(zip(self._columns, row, strict=True))
+        record: dict[str, Any] = dict(zip(self._columns, row))  # noqa: B905 - our own SELECT's
         record["ses_data"] = bytes(record["ses_data"])
         if self.supports_permanent:
             record["ses_permanent"] = bool(record["ses_permanent"])
@@ -457,19 +463,17 @@ class DatabaseSessionBackend(SessionBackend):
     def _statements(self) -> dict[tuple[object, ...], str]:
         return {}
 
-    def _sql(self, key: tuple[object, ...], build: Any) -> str:
-        key = (self.database, *key)
-        try:
-            return self._statements[key]
-        except KeyError:
-            return self._statements.setdefault(key, build())
+    def _sql(self, key: tuple[object, ...], build: Callable[[], str]) -> str:
+        """Return a statement that is built once; the key says of which database it is."""
+        sql = self._statements.get(key)
+        return self._statements.setdefault(key, build()) if sql is None else sql
 
     def _quote(self, name: str) -> str:
-        return connections[self.database].ops.quote_name(str(self._fields[name].column))
+        return self._connection.ops.quote_name(str(self._fields[name].column))
 
     @property
     def _table(self) -> str:
-        return connections[self.database].ops.quote_name(self.model._meta.db_table)
+        return self._connection.ops.quote_name(self.model._meta.db_table)
 
     def _select(self, condition: str) -> str:
         columns = ", ".join(map(self._quote, self._columns))
@@ -497,26 +501,42 @@ class DatabaseSessionBackend(SessionBackend):
         ]
 
     def _fetch(self, sql: str, params: Sequence[Any]) -> list[Sequence[Any]]:
-        return self._run(sql, params, lambda cursor: list(cursor.fetchall()))
+        return self._run(self._connection, sql, params, _take_all)
 
     def _execute(self, sql: str, params: Sequence[Any]) -> int:
-        return self._run(sql, params, lambda cursor: int(cursor.rowcount))
+        return self._run(self._connection, sql, params, _take_count)
 
-    def _run(self, sql: str, params: Sequence[Any], take: Callable[[Any], Result]) -> Result:
-        connection = connections[self.database]
-        for _ in range(REPETITIONS):
+    def _run(
+        self,
+        connection: BaseDatabaseWrapper,
+        sql: str,
+        params: Sequence[Any],
+        take: Callable[[CursorWrapper], Result],
+    ) -> Result:
+        repetitions = REPETITIONS
+        while True:
             try:
-                return self._run_once(sql, params, take)
+                with connection.cursor() as cursor:
+                    cursor.execute(sql, params)
+                    return take(cursor)
             except OperationalError as exc:
                 # A transaction is not ours to repeat.
-                if not connection.get_autocommit() or not _had_to_give_way(exc):
+                if not repetitions or not connection.get_autocommit() or not _had_to_give_way(exc):
                     raise
-        return self._run_once(sql, params, take)
+                repetitions -= 1
 
-    def _run_once(self, sql: str, params: Sequence[Any], take: Callable[[Any], Result]) -> Result:
-        with connections[self.database].cursor() as cursor:
-            cursor.execute(sql, params)
-            return take(cursor)
+
+def _take_all(cursor: CursorWrapper) -> list[Sequence[Any]]:
+    return list(cursor.fetchall())
+
+
+def _take_one(cursor: CursorWrapper) -> Sequence[Any] | None:
+    row: Sequence[Any] | None = cursor.fetchone()
+    return row
+
+
+def _take_count(cursor: CursorWrapper) -> int:
+    return int(cursor.rowcount)
 
 
 def _had_to_give_way(error: OperationalError) -> bool:

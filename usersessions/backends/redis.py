@@ -51,7 +51,7 @@ MOVE_ATTEMPTS = 10
 
 
 class RedisSessionBackend(SessionBackend):
-    """Keeps each session under one key, as JSON, with a time to live.
+    """Keeps each session under one key, with a time to live.
 
     Options: where the server is (``url``; or ``host``, ``port``, ``database`` ...; ``sentinels``;
     or ``cluster``) and ``key_prefix``; README.rst, section "Redis", lists them.
@@ -157,7 +157,7 @@ class RedisSessionBackend(SessionBackend):
         record = {**BLANK, **record}
         if self._redis.is_cluster:
             self._list({**record, "ses_id": ses_id})
-        args = [ses_id, _as_json(record)]
+        args = [ses_id, _text(record)]
         return bool(self._script(scripts.INSERT, [self._session_key(ses_id)], args))
 
     def _update(
@@ -175,14 +175,14 @@ class RedisSessionBackend(SessionBackend):
         expected: SessionRecord,
     ) -> bool:
         keys = [self._session_key(each) for each in (ses_id, *ses_ids)]
-        args = [_as_json(values), _as_json(expected), ses_id, *ses_ids]
+        args = [*_as_arguments(values), *_as_arguments(expected), ses_id, *ses_ids]
         return bool(self._script(scripts.UPDATE, keys, args))
 
     def _delete(self, ses_ids: Sequence[str], expected: SessionRecord) -> int:
         if self._redis.is_cluster:
             return self._delete_on_cluster(ses_ids, expected)
         keys = [self._session_key(ses_id) for ses_id in ses_ids]
-        return int(self._script(scripts.DELETE, keys, [_as_json(expected), *ses_ids]))
+        return int(self._script(scripts.DELETE, keys, [*_as_arguments(expected), *ses_ids]))
 
     def _delete_by_user(self, user_id: UserId, kept: Sequence[str]) -> int:
         if self._redis.is_cluster:
@@ -233,7 +233,7 @@ class RedisSessionBackend(SessionBackend):
     def _move_on_cluster(self, ses_id: str, text: bytes, new: SessionRecord) -> bool:
         """Store the record under its new key, then delete the old one; not if that has changed."""
         new_key = self._session_key(new["ses_id"])
-        if not self._script(scripts.INSERT, [new_key], [new["ses_id"], _as_json(new)]):
+        if not self._script(scripts.INSERT, [new_key], [new["ses_id"], _text(new)]):
             return False  # another request moves it there
         if self._redis.script(scripts.DELETE_AS_READ, [self._session_key(ses_id)], [text]):
             return True
@@ -269,7 +269,7 @@ class RedisSessionBackend(SessionBackend):
             if self._script(
                 scripts.DELETE,
                 [self._session_key(record["ses_id"])],
-                [_as_json(expected), record["ses_id"]],
+                [*_as_arguments(expected), record["ses_id"]],
             )
         ]
         self._unlist(gone)
@@ -317,12 +317,20 @@ class RedisSessionBackend(SessionBackend):
         return kept_for(login_type.user_lifetime), kept_for(login_type.anonymous_lifetime)
 
 
+def _text(record: SessionRecord) -> bytes:
+    """Return a record as it is stored."""
+    return f"{_as_json(record)}\n".encode() + record["ses_data"]
+
+
+def _as_arguments(fields: SessionRecord) -> tuple[str, bytes]:
+    """Return fields for a script: their JSON, and the data behind "=" if it is among them."""
+    return _as_json(fields), b"=" + fields["ses_data"] if "ses_data" in fields else b""
+
+
 def _as_json(fields: SessionRecord) -> str:
-    """Return fields of a record as they are stored: bytes as the characters of the same numbers."""
     written: dict[str, Any] = {**fields}
     written.pop("ses_id", None)
-    if "ses_data" in fields:
-        written["ses_data"] = fields["ses_data"].decode("latin-1")
+    written.pop("ses_data", None)
     if "ses_userid" in fields:
         user_id = stored_user_id(fields["ses_userid"])
         # A number in Lua has 53 bits, and nobody's is one that is not too large.
@@ -337,9 +345,11 @@ def _record(ses_id: str, text: bytes) -> SessionRecord:
 
 def _parse(ses_id: str, text: bytes) -> SessionRecord | None:
     """Return a record from what is stored; None if that is no record."""
+    line, ending, data = text.partition(b"\n")
+    if not ending:
+        return None
     try:
-        record = {**json.loads(text), "ses_id": ses_id}
-        record["ses_data"] = record["ses_data"].encode("latin-1")
+        record = {**json.loads(line.decode()), "ses_id": ses_id, "ses_data": data}
         if isinstance(record["ses_userid"], str):
             record["ses_userid"] = stored_user_id(record["ses_userid"]) or 0
         elif type(record["ses_userid"]) is not int:
@@ -349,7 +359,7 @@ def _parse(ses_id: str, text: bytes) -> SessionRecord | None:
             for name, value in BLANK.items()
             if name != "ses_userid"
         )
-    except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
     return cast("SessionRecord", record) if is_record else None
 

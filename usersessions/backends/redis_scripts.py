@@ -1,8 +1,9 @@
 """What Redis does with a session in one step: Lua, run by the server.
 
-A record is JSON: ``SessionRecord`` without ``ses_id``, which is in the key. ``ses_userid``
-is a string for a user and a number for nobody. Sessions of a user are listed in a sorted set, each
-``ses_id`` with the server's time at which its key will be gone at the latest.
+A record is a line of JSON and, behind it, ``ses_data`` as it is. The line is ``SessionRecord``
+without that and without ``ses_id``, which is in the key. ``ses_userid`` is a string for a user and
+a number for nobody. Sessions of a user are listed in a sorted set, each ``ses_id`` with the
+server's time at which its key will be gone at the latest.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ def _script(text: str) -> Script:
 _COMMON = """
 -- Nothing for what is no record: somebody else has written it.
 local function decode(text)
-  local is_json, record = pcall(cjson.decode, text)
-  if is_json and type(record) == 'table' and type(record.ses_data) == 'string'
-      and type(record.ses_tstamp) == 'number'
+  local ending = string.find(text, '\\n', 1, true)
+  local is_json, record = pcall(cjson.decode, string.sub(text, 1, (ending or 1) - 1))
+  if is_json and type(record) == 'table' and type(record.ses_tstamp) == 'number'
       and (type(record.ses_userid) == 'string' or type(record.ses_userid) == 'number') then
+    record.ses_data = string.sub(text, ending + 1)
     return record
   end
 end
@@ -53,6 +55,15 @@ local user_lifetime, visitor_lifetime = tonumber(ARGV[2]), tonumber(ARGV[3])
 -- What the name of a user's list starts with; empty where the caller keeps the lists.
 local lists = ARGV[5]
 
+-- Fields, from their JSON and the data behind "=", which there may be none of.
+local function fields_in(text, data)
+  local fields = cjson.decode(text)
+  if data ~= '' then
+    fields.ses_data = string.sub(data, 2)
+  end
+  return fields
+end
+
 local function is_as(record, expected)
   for field, value in pairs(expected) do
     if record[field] ~= value then
@@ -60,6 +71,16 @@ local function is_as(record, expected)
     end
   end
   return true
+end
+
+local function encode(record)
+  local line = {}
+  for field, value in pairs(record) do
+    if field ~= 'ses_data' then
+      line[field] = value
+    end
+  end
+  return cjson.encode(line) .. '\\n' .. record.ses_data
 end
 
 local function is_listed(record)
@@ -99,7 +120,8 @@ return 1
 )
 
 #: Change fields, and perhaps the key. KEYS[1]: the key afterwards, then where the record may be.
-#: ARGV[6]: fields to set, [7]: fields that must hold, then the ses_id of each key. -> 0 or 1
+#: ARGV[6] and [7]: fields to set, [8] and [9]: fields that must hold, then the ses_id of each key.
+#: -> 0 or 1
 UPDATE = _script(
     _COMMON
     + _RECORDS
@@ -107,16 +129,17 @@ UPDATE = _script(
 for place = 2, #KEYS do
   local text = redis.call('GET', KEYS[place])
   if text then
-    local record, before = decode(text), decode(text)
-    if not record or not is_as(record, cjson.decode(ARGV[7])) then
+    local record = decode(text)
+    if not record or not is_as(record, fields_in(ARGV[8], ARGV[9])) then
       return 0
     end
-    for field, value in pairs(cjson.decode(ARGV[6])) do
+    local before = {ses_userid = record.ses_userid}
+    for field, value in pairs(fields_in(ARGV[6], ARGV[7])) do
       record[field] = value
     end
     local moves = KEYS[place] ~= KEYS[1]
     -- First what a full server refuses: nothing must be half done.
-    if not redis.call('SET', KEYS[1], cjson.encode(record), moves and 'NX' or 'XX',
+    if not redis.call('SET', KEYS[1], encode(record), moves and 'NX' or 'XX',
                       'EX', seconds_left(record)) then
       return redis.error_reply('TAKEN The new key of a session is in use.')
     end
@@ -124,9 +147,9 @@ for place = 2, #KEYS do
       redis.call('DEL', KEYS[place])
     end
     if moves or before.ses_userid ~= record.ses_userid then
-      unlist(before, ARGV[7 + place])
+      unlist(before, ARGV[9 + place])
     end
-    list(record, ARGV[8])
+    list(record, ARGV[10])
     return 1
   end
 end
@@ -134,19 +157,19 @@ return 0
 """
 )
 
-#: Delete records. KEYS: which. ARGV[6]: fields that must hold, then the ses_id of each key. What is
-#: no record goes, too, unless its data matters. -> how many there were
+#: Delete records. KEYS: which. ARGV[6] and [7]: fields that must hold, then the ses_id of each key.
+#: What is no record goes, too, unless its data matters. -> how many there were
 DELETE = _script(
     _COMMON
     + _RECORDS
     + """
-local expected, deleted = cjson.decode(ARGV[6]), 0
+local expected, deleted = fields_in(ARGV[6], ARGV[7]), 0
 for place, key in ipairs(KEYS) do
   local text = redis.call('GET', key)
   local record = text and decode(text)
   if record and is_as(record, expected) or text and not record and not expected.ses_data then
     redis.call('DEL', key)
-    unlist(record or {}, ARGV[6 + place])
+    unlist(record or {}, ARGV[7 + place])
     deleted = deleted + 1
   end
 end
@@ -161,6 +184,17 @@ DELETE_AS_READ = _script(
 
 #: Put a session on its user's list. KEYS: the list. ARGV: ses_id, seconds until its key is gone.
 ENTER = _script(_COMMON + "enter(KEYS[1], ARGV[1], tonumber(ARGV[2]))")
+
+#: Add to a number. KEYS: where. ARGV: how much. -> the sum as text, for Lua's own numbers have 53
+#: bits; nothing where there is no number
+INCREASE = _script(
+    """
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  redis.call('INCRBY', KEYS[1], ARGV[1])
+  return redis.call('GET', KEYS[1])
+end
+"""
+)
 
 #: -> the ses_ids on a user's list, without those whose keys are gone. KEYS: the list.
 LIST = _script(
