@@ -51,6 +51,7 @@ class Engine(NamedTuple):
     middleware: str = f"{DJANGOS}.middleware.SessionMiddleware"
     table: str = ""  #: "": sessions are in no table
     backend: str = ""  #: of ours
+    cache: str = "django.core.cache.backends.redis.RedisCache"
 
     @property
     def is_in_redis(self) -> bool:
@@ -73,6 +74,14 @@ ENGINES = {
         "qsessions_session",
     ),
     "usersessions, cached": Engine(
+        "usersessions.store",
+        "usersessions",
+        OURS,
+        "fe_sessions",
+        "usersessions.CachedDatabaseSessionBackend",
+        "usersessions.backends.redis_cache.RedisCache",
+    ),
+    "usersessions, cached by Django": Engine(
         "usersessions.store",
         "usersessions",
         OURS,
@@ -120,7 +129,7 @@ def _set_up(engine: Engine, database: str, redis: str) -> None:
         DATABASES={"default": config},
         CACHES={
             "default": {
-                "BACKEND": "django.core.cache.backends.redis.RedisCache",
+                "BACKEND": engine.cache,
                 "LOCATION": redis,
             }
         },
@@ -153,6 +162,7 @@ def _set_up(engine: Engine, database: str, redis: str) -> None:
     from django.contrib.auth.models import User  # noqa: PLC0415 - needs the settings
 
     User.objects.get_or_create(username="alice", defaults={"password": "!", "is_active": True})
+    _auth_and_user()  # here, where no event loop is in the way
 
 
 @contextmanager
@@ -290,6 +300,7 @@ class _Door:
         body = b"".join(response)
         response.close()
         took = time.perf_counter() - start
+        _refuse_errors(response.status_code)
         return took, _cookies_in(headers), body
 
 
@@ -335,8 +346,14 @@ class _AsyncDoor:
         start = time.perf_counter()
         await self._handler(scope, incoming.get, send)
         took = time.perf_counter() - start
+        _refuse_errors(sent[0]["status"])
         headers = [(name.decode(), value.decode()) for name, value in sent[0]["headers"]]
         return took, _cookies_in(headers), b"".join(part.get("body", b"") for part in sent[1:])
+
+
+def _refuse_errors(status: int) -> None:
+    if status != 200:
+        raise RuntimeError(f"A page was answered with {status}; see above.")
 
 
 def _cookies_in(headers: list[tuple[str, str]]) -> SimpleCookie:

@@ -15,6 +15,8 @@ from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
+from redis import Redis
+
 from .peer_site import serve
 from .report import print_table
 from .storages import Storage
@@ -38,6 +40,7 @@ KINDS = {
     "in the database, with Redis as cache": [
         "Django `cached_db`",
         "usersessions, cached",
+        "usersessions, cached by Django",
         "django-qsessions, cached",
     ],
     "in Redis, and in cookies": [
@@ -99,6 +102,7 @@ def main() -> None:
 
 @contextmanager
 def _peers(names: list[str], database: str, redis: str, is_async: bool) -> Iterator[list[Peer]]:
+    Redis.from_url(redis).flushdb()
     with ExitStack() as stack:
         peers = []
         for name in names:

@@ -17,7 +17,7 @@ from django.db import connections
 
 from usersessions import CachedDatabaseSessionBackend, DatabaseSessionBackend, RedisSessionBackend
 from usersessions.backends.base import SessionBackend
-from usersessions.backends.redis import _as_json
+from usersessions.backends.redis import _text
 from usersessions.user_session import SessionRecord
 
 #: How many sessions each user has, so that a larger storage has more users, not busier ones.
@@ -156,7 +156,7 @@ class Storage:
             for record in batch:
                 ses_id, owner = record["ses_id"], backend._list_key(record["ses_userid"])
                 key = backend._session_key(ses_id)
-                commands.append(("SET", key, _as_json(record), "EX", lasts))
+                commands.append(("SET", key, _text(record), "EX", lasts))
                 commands.append(("ZADD", owner, ends, ses_id))
                 commands.append(("EXPIRE", owner, lasts))
             backend._redis.pipeline(commands)
