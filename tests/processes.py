@@ -6,8 +6,10 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 #: Seconds that a server may take for what it has been told.
 PATIENCE = 30
@@ -19,6 +21,27 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def wait_until(
+    condition: Callable[[], Any],
+    what: str,
+    every: float = 0.02,
+    ignoring: type[Exception] | tuple[()] = (),
+) -> None:
+    """Wait for what another process is about to do.
+
+    :param every: seconds between two looks
+    :param ignoring: what the condition raises while it does not hold yet
+    """
+    until = time.monotonic() + PATIENCE
+    while True:
+        with suppress(ignoring):
+            if condition():
+                return
+        if time.monotonic() > until:
+            raise TimeoutError(f"Waited {PATIENCE} s in vain until {what}.")
+        time.sleep(every)
+
+
 def pause(pid: int) -> None:
     """Stop a process, and return when none of its threads runs any longer.
 
@@ -26,11 +49,9 @@ def pause(pid: int) -> None:
     they may answer a request meanwhile.
     """
     os.kill(pid, signal.SIGSTOP)
-    until = time.monotonic() + PATIENCE
-    while not set(_states_of_threads(pid)) <= {"T", "Z"}:
-        if time.monotonic() > until:  # pragma: no cover - what a test says when it fails
-            raise TimeoutError(f"Process {pid} has not stopped in {PATIENCE} s.")
-        time.sleep(0.001)
+    wait_until(
+        lambda: set(_states_of_threads(pid)) <= {"T", "Z"}, f"process {pid} stands", every=0.001
+    )
 
 
 def _states_of_threads(pid: int) -> list[str]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from usersessions.session_manager import SessionManager
 
+from . import processes
 from .missing import report_missing
 from .processes import PATIENCE, free_port, pause
 
@@ -22,7 +22,8 @@ except ImportError:
     report_missing("These tests need redis-py and greenlet: install the extra [redis].")
 else:
     from usersessions import RedisSessionBackend
-    from usersessions.backends.redis_connection import OPTIONS, RedisConnection
+    from usersessions.backends.redis_connection import RedisConnection
+    from usersessions.backends.redis_options import OPTIONS
 
 __all__ = [  # what the tests take from here, so that they are skipped without it
     "OPTIONS",
@@ -40,19 +41,8 @@ __all__ = [  # what the tests take from here, so that they are skipped without i
 
 SERVER = shutil.which("redis-server") or shutil.which("valkey-server")
 
-
-def wait_until(condition: Callable[[], Any], what: str, every: float = 0.02) -> None:
-    """Wait for what another process is about to do."""
-    until = time.monotonic() + PATIENCE
-    while True:
-        try:
-            if condition():
-                return
-        except redis.RedisError:
-            pass
-        if time.monotonic() > until:
-            raise TimeoutError(f"Waited {PATIENCE} s in vain until {what}.")
-        time.sleep(every)
+#: Wait for what a server is about to do, also while it does not answer.
+wait_until = partial(processes.wait_until, ignoring=redis.RedisError)
 
 
 class RedisServer:

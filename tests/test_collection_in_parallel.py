@@ -17,7 +17,7 @@ from usersessions.models import FrontendSession
 
 from .contract import ALICE, BOB, a_record
 from .factories import NOW, FrontendSessionFactory
-from .redis_servers import wait_until
+from .processes import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

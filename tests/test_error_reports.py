@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from functools import partial
 from html import unescape
 from http.cookies import SimpleCookie
+from pathlib import Path
 from pprint import pformat
 from typing import Any
 
 import pytest
+from django.core.cache import cache
 from django.db import OperationalError
 from django.test import RequestFactory
 from django.views.debug import ExceptionReporter
@@ -213,11 +215,51 @@ def test_password_of_a_storage_is_masked(
         assert QUOTED not in report
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"LOCATION": f"redis://default:{QUOTED}@127.0.0.1:1/0"},
+        {"OPTIONS": {"host": "127.0.0.1", "port": 1, "password": PASSWORD}},
+        {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": f"redis://127.0.0.1:1/0,redis://:{QUOTED}@127.0.0.1:1/1",
+        },
+        {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": ["redis://127.0.0.1:1/0", f"redis://:{QUOTED}@127.0.0.1:1/1"],
+        },
+        {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": "redis://127.0.0.1:1/0",
+            "OPTIONS": {"password": PASSWORD},
+        },
+    ],
+    ids=["url", "password", "djangos-urls", "djangos-list", "djangos-password"],
+)
+def test_password_of_a_cache_is_masked(
+    request_with_filter: Any, settings: Any, entry: dict[str, Any]
+) -> None:
+    """Attack: read the page on an outage of the cache, and ask Redis itself."""
+    from .redis_servers import redis  # its package may be missing
+
+    settings.CACHES = {"default": {"BACKEND": "usersessions.RedisCache", **entry}}
+    try:
+        cache.set("key", 1)
+    except redis.ConnectionError:
+        reporter = ExceptionReporter(request_with_filter, *sys.exc_info())
+    for report in (reporter.get_traceback_text(), reporter.get_traceback_html()):
+        assert "ConnectionError" in report
+        assert PASSWORD not in report
+        assert QUOTED not in report
+    assert PASSWORD not in report_on(request_with_filter, Holder(PASSWORD))
+
+
 def test_address_that_is_none_does_not_spoil_the_report(
     request_with_filter: Any, settings: Any
 ) -> None:
     """Of a storage of somebody else's, which may call anything a URL."""
     settings.USERSESSIONS = {"FE": {"OPTIONS": {"url": "redis://[bad", "user": 1}}}
+    settings.CACHES = {"default": {"LOCATION": Path("redis://[bad")}, "dummy": {"BACKEND": "x"}}
     assert "The page fails" in report_on(request_with_filter, "x")
 
 

@@ -263,17 +263,22 @@ def test_system_check_tells_of_wrong_options(settings: Any) -> None:
     ]
 
 
-@pytest.mark.parametrize("package", ["redis", "greenlet"])
-def test_missing_package_says_what_to_install(package: str) -> None:
-    code = (
-        f"import sys; sys.modules[{package!r}] = None; from usersessions import RedisSessionBackend"
-    )
+@pytest.mark.parametrize(
+    ("package", "name", "needs"),
+    [
+        ("redis", "RedisSessionBackend", "redis-py and greenlet"),
+        ("greenlet", "RedisSessionBackend", "redis-py and greenlet"),
+        ("redis", "RedisCache", "redis-py"),
+    ],
+)
+def test_missing_package_says_what_to_install(package: str, name: str, needs: str) -> None:
+    code = f"import sys; sys.modules[{package!r}] = None; from usersessions import {name}"
     done = subprocess.run(  # noqa: S603 - our own interpreter
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     assert done.stderr.splitlines()[-1] == (
-        "django.core.exceptions.ImproperlyConfigured: RedisSessionBackend needs redis-py and "
-        'greenlet: python -m pip install "django-usersessions[redis]".'
+        f"django.core.exceptions.ImproperlyConfigured: {name} needs {needs}: "
+        'python -m pip install "django-usersessions[redis]".'
     )
 
 
@@ -585,7 +590,7 @@ def databases_in_use(server: RedisServer) -> set[str]:
 
 
 def test_waiting_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.redis_servers.PATIENCE", 0)
+    monkeypatch.setattr("tests.processes.PATIENCE", 0)
     with pytest.raises(TimeoutError, match="in vain until the cows come home"):
         wait_until(lambda: False, "the cows come home")
 

@@ -83,13 +83,19 @@ def _secrets_of(request: HttpRequest | None) -> set[str]:
     for login_type in get_login_types().values():
         found += login_type.keys.all_keys()
         found += _passwords_in(login_type.options)
+    for cache in settings.CACHES.values():
+        found += _passwords_in(cache.get("OPTIONS", {}))
+        locations = cache.get("LOCATION", "")
+        listed = locations if isinstance(locations, (list, tuple)) else [locations]
+        for location in re.split("[,;]", ",".join(map(str, listed))):
+            found += _passwords_in({"url": location})
     found.append((request and get_old_key(request)) or "")
     return {_as_printed(secret) for secret in found if len(secret) >= _SHORTEST_SECRET}
 
 
 def _passwords_in(options: Mapping[str, Any]) -> Iterator[str]:
     for name, value in options.items():
-        if isinstance(value, str) and "password" in name:
+        if isinstance(value, str) and "password" in name.lower():
             yield value
         elif name == "url":
             with suppress(ValueError):  # none of ours: the report must go out all the same

@@ -110,8 +110,6 @@ class ExpiryRules:
         return session.last_updated if is_touched else used_at
 
     def _latest_end(self, session: UserSession, otherwise: int) -> int:
-        if not self.max_lifetime and not self.switch_max_seconds:
-            return otherwise
         ends: list[int] = []
         if self.max_lifetime and not session.is_anonymous:
             ends.append(session.meta.get("login_at", session.last_updated) + self.max_lifetime)

@@ -22,7 +22,8 @@ try:
     import greenlet  # noqa: F401 - for native_async, which does without where nothing is awaited
 
     from . import redis_scripts as scripts
-    from .redis_connection import RedisConnection, find_faults
+    from .redis_connection import RedisConnection
+    from .redis_options import find_faults
 except ImportError as exc:
     raise ImproperlyConfigured(
         "RedisSessionBackend needs redis-py and greenlet: "

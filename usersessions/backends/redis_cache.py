@@ -10,9 +10,10 @@ from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 from django.core.exceptions import ImproperlyConfigured
 
 try:
-    from .redis_connection import RedisConnection, find_faults
+    from .redis_connection import RedisConnection
+    from .redis_options import find_faults
     from .redis_scripts import INCREASE
-except ImportError as exc:  # pragma: no cover - redis.py tells the same, and is tested
+except ImportError as exc:
     raise ImproperlyConfigured(
         'RedisCache needs redis-py: python -m pip install "django-usersessions[redis]".'
     ) from exc

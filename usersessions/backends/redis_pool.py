@@ -48,16 +48,14 @@ class LendingPool(redis.ConnectionPool):
 
     def release(self, connection: Any) -> None:
         self._checkpid()
-        if connection not in self._in_use_connections and self.owns_connection(connection):
-            return  # is back already: it must not be lent twice
-        self._in_use_connections.discard(connection)
         if not self.owns_connection(connection):  # but the process that this one is a fork of
             connection.disconnect()
-            return
-        self._available_connections.append(connection)
-        if self._waiting:
-            with self._returned:
-                self._returned.notify()
+        elif connection in self._in_use_connections:  # else it is back already
+            self._in_use_connections.remove(connection)
+            self._available_connections.append(connection)
+            if self._waiting:
+                with self._returned:
+                    self._returned.notify()
 
     def disconnect(self, inuse_connections: bool = True) -> None:
         self._checkpid()
