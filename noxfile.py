@@ -69,10 +69,6 @@ ignore_errors = True
 OLDEST_PYTHON = {"6.0": "3.12", "6.1": "3.12"}
 
 
-#: The pairs that nothing else in ``.ci/run`` has: 5.2 is on its other Pythons there.
-PAIRS_OF_CI = {("3.12", "6.0"), ("3.13", "6.1")}
-
-
 def _number(version: str) -> tuple[int, ...]:
     return tuple(map(int, version.split(".")))
 
@@ -87,12 +83,7 @@ def _one_python_for(django: str) -> str:
 @nox.parametrize(
     ("python", "django"),
     [
-        nox.param(
-            python,
-            django,
-            id=f"python{python}-django{django}",
-            tags=["ci"] if (python, django) in PAIRS_OF_CI else [],
-        )
+        nox.param(python, django, id=f"python{python}-django{django}")
         for django in DJANGOS
         for python in PYTHONS
         if _number(python) >= _number(OLDEST_PYTHON.get(django, "3.0"))
