@@ -177,6 +177,8 @@ class Watch:
         self.most_connections = self.most_threads = 0
 
     async def __aenter__(self) -> Watch:
+        # PostgreSQL may still be ending what clients that went away have left.
+        assert await is_idle(self._server, self._postgres)
         self._task = asyncio.create_task(self._watch())
         return self
 
