@@ -57,6 +57,17 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
+def limit_parameters(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Has the database take so many parameters a statement."""
+
+    def limit(number: int) -> None:
+        monkeypatch.delitem(vars(connection.features), "max_query_params", raising=False)  # a cache
+        monkeypatch.setattr(type(connection.features), "max_query_params", number)
+
+    return limit
+
+
+@pytest.fixture
 def other_client() -> Client:
     return Client()
 

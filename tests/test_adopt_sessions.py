@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -192,9 +193,9 @@ def test_batch_size_limits_each_transaction(
 
 
 def test_database_that_takes_few_parameters_gets_smaller_batches(
-    old_site: OldSite, monkeypatch: pytest.MonkeyPatch
+    old_site: OldSite, limit_parameters: Callable[[int], None]
 ) -> None:
-    monkeypatch.setattr(type(connection.features), "max_query_params", 2)
+    limit_parameters(2)
     for number in range(5):
         old_site.store_session(basket=[number])
     assert deletes_during() == [2, 2, 1]

@@ -288,17 +288,11 @@ def test_sessions_stored_meanwhile_do_not_keep_ending_all_sessions_from_its_end(
     assert took == [1, 1]
 
 
-def limit_parameters(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """Have the database take so many parameters a statement."""
-    monkeypatch.delitem(vars(connection.features), "max_query_params", raising=False)  # a cache
-    monkeypatch.setattr(type(connection.features), "max_query_params", number)
-
-
 def test_ending_all_sessions_fits_the_parameters_that_the_database_takes(
-    backend: DatabaseSessionBackend, monkeypatch: pytest.MonkeyPatch
+    backend: DatabaseSessionBackend, limit_parameters: Callable[[int], None]
 ) -> None:
     FrontendSessionFactory.create_batch(7, ses_userid=ALICE)
-    limit_parameters(monkeypatch, 5)
+    limit_parameters(5)
     assert list(backend.iter_remove_all(except_users=[BOB, 9])) == [3, 3, 1]
 
 
@@ -564,10 +558,10 @@ def test_batch_size_is_500_unless_told(backend: DatabaseSessionBackend) -> None:
 
 
 def test_batch_may_be_larger_than_what_a_statement_takes(
-    backend: DatabaseSessionBackend, monkeypatch: pytest.MonkeyPatch
+    backend: DatabaseSessionBackend, limit_parameters: Callable[[int], None]
 ) -> None:
     """Django 5.2 reckons with 999 parameters on SQLite, Django 6.1 asks the library."""
-    limit_parameters(monkeypatch, 999)
+    limit_parameters(999)
     expired(1200)
     with statements() as executed:
         assert backend.collect_garbage(1000, now=NOW, batch_size=5000) == 1200
