@@ -60,12 +60,12 @@ class ExpiryRules:
 
     def lifetime_of(self, session: UserSession) -> int:
         """Return how many seconds of inactivity the session survives."""
-        return self.anonymous_lifetime if session.is_anonymous else self.lifetime
+        return self.anonymous_lifetime if session.user_id is None else self.lifetime
 
     def expires_at(self, session: UserSession) -> int:
         """Return the moment at which the session ends if it is not used again, in Unix seconds."""
         expires_at = session.last_updated + self.lifetime_of(session)
-        if session.get(EXPIRY_KEY):
+        if session.data.get(EXPIRY_KEY):
             # Decided when it was set: a TIMEOUT that was changed since does not move it.
             expires_at = session.meta.get("expires_at", expires_at)
         return min(expires_at, self._latest_end(session, expires_at))

@@ -186,11 +186,11 @@ class LazySession(SessionBase):
 
     def _use(self, session: UserSession | None) -> None:
         self._loaded = session or self.manager.create_anonymous_session()
-        self._expiry_read = self._loaded.get(EXPIRY_KEY)
-        self._named_at_read = self._loaded.get(AUTH_USER_KEY)
+        data = self._loaded.data
+        self._expiry_read, self._named_at_read = data.get(EXPIRY_KEY), data.get(AUTH_USER_KEY)
         if self._is_cleared_unread:
             self._is_cleared_unread = False
-            self._loaded.data.clear()
+            data.clear()
 
     @property
     def _session_cache(self) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class UserSessionMiddleware(SessionMiddleware):
                 adopt_old_session(request)
             response = cast("Any", self.get_response(request))
             stores = _stores(request)
-            if _has_work_to_finish(stores):
+            if _unfinished(stores):
                 return self.process_response(request, response)
             return _send_cookies(request, response, stores)
 
@@ -75,7 +75,7 @@ class UserSessionMiddleware(SessionMiddleware):
                 await sync_to_async(adopt_old_session)(request)
             response = await cast("Any", self.get_response(request))
             stores = _stores(request)
-            if _has_work_to_finish(stores):
+            if _unfinished(stores):
                 return await _run_async(stores, self.process_response, request, response)
             return _send_cookies(request, response, stores)
 
@@ -139,8 +139,8 @@ def _stores(request: HttpRequest) -> list[SessionStore]:
     return stores
 
 
-def _has_work_to_finish(stores: list[SessionStore]) -> bool:
-    return any(store.has_work_to_finish for store in stores)
+def _unfinished(stores: list[SessionStore]) -> list[SessionStore]:
+    return [store for store in stores if store.has_work_to_finish]
 
 
 async def _run_async(

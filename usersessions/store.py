@@ -36,7 +36,7 @@ class SessionStore(WritableSession):
         session = self._loaded
         if session is None or session.stored is None or session.is_renewed:
             return False
-        expiry = session.get(EXPIRY_KEY)
+        expiry = session.data.get(EXPIRY_KEY)
         is_due = (
             session.is_new
             or (self._is_confirmed and self._is_cookie_renewed)
@@ -100,7 +100,7 @@ class SessionStore(WritableSession):
         return (
             self._has_changes(session)
             or (session.stored is not None and self._is_touch_due(session))
-            or self._is_first_with_new_cookie
+            or self._is_first_with_new_cookie(session)
         )
 
     def finish(self, *, may_store: bool) -> None:
@@ -138,7 +138,7 @@ class SessionStore(WritableSession):
                     or self._loaded is not session
                     or (self._has_old_signature and self.manager.move_to_current_key(session))
                 )
-        if self._is_first_with_new_cookie:
+        if self._is_first_with_new_cookie(self.user_session):
             with self._unasked():
                 self.manager.note_arrival(self.user_session)
 
@@ -162,10 +162,8 @@ class SessionStore(WritableSession):
         saves_always = settings.SESSION_SAVE_EVERY_REQUEST and session.stored is not None
         return self.modified or saves_always
 
-    @property
-    def _is_first_with_new_cookie(self) -> bool:
+    def _is_first_with_new_cookie(self, session: UserSession) -> bool:
         """Whether the browser has just shown that it received the cookie of an adopted session."""
-        session = self.user_session
         return session.meta.get(ADOPTED_KEY) == 0 and session.identifier == self._presented_key
 
     def _end_emptied(self, session: UserSession) -> None:

@@ -74,25 +74,24 @@ class Keys:
     def ses_ids(self, identifier: str) -> tuple[str, ...]:
         """Return the hashes under which an identifier may be stored, the current one first."""
         digested = identifier.encode()
-        keys = self._keys("ses_id")
+        keys = _derive_keys("ses_id", self.login_type)
         return tuple([hmac.digest(key, digested, "sha256").hex() for key in keys])
 
     def adopted_identifiers(self, old_key: str) -> tuple[str, ...]:
         """Return which identifier a session of another engine gets, the current one first."""
         return tuple(
-            hmac.digest(key, old_key.encode(), "sha256").hex()[:32] for key in self._keys("adopt")
+            hmac.digest(key, old_key.encode(), "sha256").hex()[:32]
+            for key in _derive_keys("adopt", self.login_type)
         )
 
     def token_keys(self) -> tuple[bytes, ...]:
         """Return the keys of the token's signature, the one that signs first."""
-        return self._keys("token")
+        return _derive_keys("token", self.login_type)
 
     def all_keys(self) -> tuple[bytes, ...]:
         """Return everything that is derived here, for those who must not show it."""
-        return tuple(key for purpose in ("ses_id", "adopt", "token") for key in self._keys(purpose))
-
-    def _keys(self, purpose: str) -> tuple[bytes, ...]:
-        return _derive_keys(purpose, self.login_type)
+        purposes = ("ses_id", "adopt", "token")
+        return tuple(key for purpose in purposes for key in _derive_keys(purpose, self.login_type))
 
 
 @lru_cache  # until Django's test helpers tell of another SECRET_KEY; nobody else may change it

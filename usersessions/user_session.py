@@ -244,7 +244,7 @@ class UserSession:
     @property
     def is_renewed(self) -> bool:
         """Whether the storage still knows the session under an identifier that it has given up."""
-        return self.stored_identifier != self.identifier
+        return self.stored is not None and self.stored.identifier != self.identifier
 
     @property
     def stored_identifier(self) -> str:

@@ -173,7 +173,7 @@ class UserSessionManager:
         except DisallowedHost:
             # Django answers 400, and the page that says so must not stumble over the host again.
             return None
-        return UserSession.resolve_identifier_from_jwt(value, scope)
+        return scope.resolve(value)
 
     def get_usable_session(
         self, identifier: str, request: HttpRequest | None = None
@@ -336,7 +336,7 @@ class UserSessionManager:
 
     def is_touch_due(self, session: UserSession) -> bool:
         """Return whether using the session now would move its end by more than 61 seconds."""
-        if session.get(EXPIRY_KEY):
+        if session.data.get(EXPIRY_KEY):
             return False
         return self.expiry.timestamp(session) > session.last_updated + UPDATE_GRACE
 
