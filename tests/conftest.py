@@ -14,8 +14,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from testproject.shop.models import Product
-from usersessions import SessionManager, user_session_manager
+from usersessions import SessionManager
 from usersessions.backends.base import SessionBackend
+from usersessions.lifecycle import user_session_manager
 from usersessions.store import SessionStore
 from usersessions.test import Client
 

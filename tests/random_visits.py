@@ -14,9 +14,9 @@ from django.utils.functional import SimpleLazyObject
 from usersessions.auth import end_other_sessions, exit_switch_user, switch_user
 from usersessions.backends.base import SessionBackend
 from usersessions.conf import get_login_type
+from usersessions.lifecycle.user_session_manager import UserSessionManager
 from usersessions.middleware import UserSessionMiddleware
-from usersessions.session_data import decode
-from usersessions.user_session_manager import UserSessionManager
+from usersessions.session.data import decode
 
 from .conftest import Clock
 from .factories import NOW

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from usersessions.session_manager import SessionManager
+from usersessions.backends.session_manager import SessionManager
 
 from . import processes
 from .missing import report_missing
@@ -22,8 +22,9 @@ except ImportError:
     report_missing("These tests need redis-py and greenlet: install the extra [redis].")
 else:
     from usersessions import RedisSessionBackend
-    from usersessions.backends.redis_connection import RedisConnection
-    from usersessions.backends.redis_options import OPTIONS
+    from usersessions.backends.redis import scripts
+    from usersessions.backends.redis.connection import RedisConnection
+    from usersessions.backends.redis.options import OPTIONS
 
 __all__ = [  # what the tests take from here, so that they are skipped without it
     "OPTIONS",
@@ -36,6 +37,7 @@ __all__ = [  # what the tests take from here, so that they are skipped without i
     "free_port",
     "greenlet",
     "redis",
+    "scripts",
     "wait_until",
 ]
 

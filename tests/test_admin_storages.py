@@ -20,8 +20,8 @@ from testproject.urls import urlpatterns as site_urlpatterns
 from usersessions import SessionBackend, SessionManager, UserSessionManager
 from usersessions.admin import UserSessionAdmin
 from usersessions.models import BackendSession, FrontendSession
+from usersessions.session.tokens import new_identifier
 from usersessions.test import Client
-from usersessions.tokens import new_identifier
 
 from .factories import BackendSessionFactory, FrontendSessionFactory, UserFactory
 from .redis_servers import RedisServer, redis

@@ -20,7 +20,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, AsyncRequestFactory
 
 from usersessions import auth
-from usersessions.current_request import get_current_request
+from usersessions.lifecycle.current_request import get_current_request
 from usersessions.middleware import UserSessionMiddleware
 from usersessions.models import FrontendSession
 from usersessions.store import SessionStore

@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import AsyncRequestFactory, RequestFactory
 
 from usersessions.auth import switch_user
-from usersessions.current_request import get_current_request
+from usersessions.lifecycle.current_request import get_current_request
 from usersessions.middleware import UserSessionMiddleware
 from usersessions.models import FrontendSession
 from usersessions.store import SessionStore

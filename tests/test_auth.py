@@ -12,7 +12,7 @@ from django.db.models.signals import post_save
 from django.test import AsyncRequestFactory, RequestFactory
 
 from usersessions import auth
-from usersessions.current_request import get_current_request
+from usersessions.lifecycle.current_request import get_current_request
 from usersessions.middleware import UserSessionMiddleware
 from usersessions.models import BackendSession, FrontendSession
 from usersessions.test import Client

@@ -21,9 +21,8 @@ from usersessions import (
     SessionNotFound,
     SessionNotUpdated,
 )
-from usersessions.backends import redis_scripts
 from usersessions.backends.base import BATCH_SIZE
-from usersessions.expiry import KEPT_WITHOUT_LIFETIME
+from usersessions.session.expiry import KEPT_WITHOUT_LIFETIME
 from usersessions.store import SessionStore
 
 from .conftest import Clock
@@ -44,6 +43,7 @@ from .redis_servers import (
     RedisSessionBackend,
     Storage,
     greenlet,
+    scripts,
     wait_until,
 )
 
@@ -253,7 +253,7 @@ def test_login_lives_as_long_as_users_do(
 def test_server_drops_what_has_expired(
     storage: Storage, backend: RedisSessionBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("usersessions.backends.redis.GRACE", 1)
+    monkeypatch.setattr("usersessions.backends.redis.backend.GRACE", 1)
     backend.set(IDENTIFIER, a_record(ses_userid=ALICE))  # long over, by the system's clock
     wait_until(lambda: not storage.keys(), "the server has dropped the session and its list")
     with pytest.raises(SessionNotFound):
@@ -415,7 +415,9 @@ def test_users_may_have_any_text_as_key(
     user_id: str,
 ) -> None:
     """Attack: choose a name that is a pattern, and end or read others' sessions."""
-    monkeypatch.setattr("usersessions.backends.redis.stored_user_id", lambda value: value or None)
+    monkeypatch.setattr(
+        "usersessions.backends.redis.backend.stored_user_id", lambda value: value or None
+    )
     monkeypatch.setattr("usersessions.backends.base.stored_user_id", lambda value: value or None)
     for name, owner in zip(identifiers(3), [user_id, user_id, "somebody"], strict=True):
         backend.set(name, a_record(ses_userid=owner))
@@ -487,7 +489,7 @@ def test_pages_show_every_session(backend: RedisSessionBackend) -> None:
 def test_pages_end_among_many_keys_of_others(
     storage: Storage, backend: RedisSessionBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("usersessions.backends.redis.SCANS_A_PAGE", 2)
+    monkeypatch.setattr("usersessions.backends.redis.backend.SCANS_A_PAGE", 2)
     with storage.clients[0].pipeline(transaction=False) as pipeline:
         for number in range(20_000):
             # On Cluster all of them in one slot of the first node.
@@ -859,7 +861,7 @@ def test_session_that_always_changes_is_not_renewed_forever(cluster: Storage) ->
     count = iter(range(1000))
 
     def change_and_run(which: Any, keys: Any, args: Any) -> Any:
-        if which is redis_scripts.DELETE_AS_READ:
+        if which is scripts.DELETE_AS_READ:
             theirs.update(IDENTIFIER, {"ses_tstamp": NOW + next(count)})
         return script(which, keys, args)
 
@@ -943,7 +945,7 @@ def test_crash_in_the_middle_of_a_renewal_leaves_the_session_twice(cluster: Stor
 
 def test_scripts_have_the_names_that_the_server_gives_them(single: Storage) -> None:
     [client] = single.clients
-    for script in vars(redis_scripts).values():
-        if isinstance(script, redis_scripts.Script):
+    for script in vars(scripts).values():
+        if isinstance(script, scripts.Script):
             assert client.script_load(script.text) == script.sha
             assert not re.search(r"redis\.call\('(KEYS|SCAN)'", script.text)

@@ -17,7 +17,8 @@ from django.core.management.base import SystemCheckError
 from django.db import connection, models
 from django.test.utils import isolate_apps
 
-from usersessions.backends import user_column
+from usersessions.backends.database import user_column
+from usersessions.backends.session_manager import SessionManager
 from usersessions.checks import (
     FOUND_ROWS,
     check_adoption,
@@ -31,7 +32,6 @@ from usersessions.checks import (
 )
 from usersessions.middleware import UserSessionMiddleware
 from usersessions.models import AbstractUserSession
-from usersessions.session_manager import SessionManager
 
 from .test_backends_base import DictBackend
 

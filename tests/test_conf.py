@@ -25,8 +25,8 @@ from usersessions.conf import (
     get_login_types,
     remote_addr,
 )
-from usersessions.current_request import get_current_request, serving
-from usersessions.tokens import Keys
+from usersessions.lifecycle.current_request import get_current_request, serving
+from usersessions.session.tokens import Keys
 
 DATABASE = "usersessions.backends.database.DatabaseSessionBackend"
 SHOP = {"BACKEND": DATABASE, "OPTIONS": {"model": "shop.ShopSession"}}

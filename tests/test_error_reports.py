@@ -22,10 +22,10 @@ from django.test import RequestFactory
 from django.views.debug import ExceptionReporter
 
 from usersessions import DatabaseSessionBackend
-from usersessions.error_reports import SessionReporterFilter, hide_sessions_in_reports
 from usersessions.middleware import UserSessionMiddleware
+from usersessions.request.error_reports import SessionReporterFilter, hide_sessions_in_reports
+from usersessions.session.tokens import CookieScope, Keys
 from usersessions.store import SessionStore
-from usersessions.tokens import CookieScope, Keys
 
 from .old_engines import DB
 
@@ -65,7 +65,9 @@ def test_report_on_a_failing_request_has_neither_identifier_nor_token(
 
 def test_filter_can_be_the_sites_own(settings: Any) -> None:
     """Packages ask the site's filter, not the request's: django-debug-toolbar for its pages."""
-    settings.DEFAULT_EXCEPTION_REPORTER_FILTER = "usersessions.error_reports.SessionReporterFilter"
+    settings.DEFAULT_EXCEPTION_REPORTER_FILTER = (
+        "usersessions.request.error_reports.SessionReporterFilter"
+    )
     request = RequestFactory().get("/")
     hide_sessions_in_reports(request)
     for found in (SessionReporterFilter(), request.exception_reporter_filter):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from usersessions import UserSession
-from usersessions.expiry import ExpiryRules
+from usersessions.session.expiry import ExpiryRules
 
 from .conftest import Clock
 from .factories import NOW

@@ -34,10 +34,10 @@ from usersessions import SessionManager
 from usersessions import auth as usersessions_auth
 from usersessions.backends.base import SessionBackendError
 from usersessions.conf import get_login_type
-from usersessions.request_changes import RequestChanges
-from usersessions.session_data import Decoded
+from usersessions.lifecycle.rollbacks import RequestChanges
+from usersessions.session.data import Decoded
+from usersessions.session.tokens import CookieScope, Keys
 from usersessions.test import AsyncClient, Client
-from usersessions.tokens import CookieScope, Keys
 
 from .factories import UserFactory
 from .old_engines import OldSite
@@ -96,7 +96,7 @@ def known(monkeypatch: pytest.MonkeyPatch) -> Secrets:
             known.found.add(text)
         return text
 
-    monkeypatch.setattr("usersessions.tokens.secrets.token_hex", noted)
+    monkeypatch.setattr("usersessions.session.tokens.secrets.token_hex", noted)
     monkeypatch.setattr(CookieScope, "sign", known.note(CookieScope.sign))
     monkeypatch.setattr(Keys, "adopted_identifiers", known.note(Keys.adopted_identifiers))
     return known

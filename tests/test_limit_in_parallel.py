@@ -26,8 +26,8 @@ from django.db import OperationalError, connection, connections, transaction
 
 from usersessions import SessionManager, TooManySessions, UserSessionManager, auth
 from usersessions.backends.base import SessionBackendError
+from usersessions.lifecycle.user_lock import while_user_is_locked
 from usersessions.test import AsyncClient, Client
-from usersessions.user_lock import while_user_is_locked
 
 from .contract import second_database
 from .factories import UserFactory

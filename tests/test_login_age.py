@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from usersessions.login_age import is_login_recent, logged_in_at
-from usersessions.user_session import UserSession
+from usersessions.lifecycle.login_age import is_login_recent, logged_in_at
+from usersessions.session.user_session import UserSession
 
 from .factories import NOW
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from usersessions import CookieScope
-from usersessions.masking import mask_credentials
-from usersessions.tokens import Keys
+from usersessions.admin.masking import mask_credentials
+from usersessions.session.tokens import Keys
 
 from .factories import NOW
 

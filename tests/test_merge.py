@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from usersessions import UserSession
 from usersessions.models import FrontendSession
-from usersessions.session_data import LOGIN_KEYS
+from usersessions.session.data import LOGIN_KEYS
 from usersessions.store import SessionStore
 
 from .conftest import Clock, SessionQueries

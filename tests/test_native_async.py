@@ -22,8 +22,8 @@ from django.core.management import call_command
 from django.http import HttpResponse
 from django.test import AsyncClient, AsyncRequestFactory
 
-from usersessions import auth, native_async
-from usersessions.backends import redis_scripts
+from usersessions import auth
+from usersessions.backends import native_async
 from usersessions.middleware import UserSessionMiddleware
 from usersessions.models import BackendSession, FrontendSession
 from usersessions.store import SessionStore
@@ -37,6 +37,7 @@ from .redis_servers import (
     RedisSessionBackend,
     Storage,
     redis,
+    scripts,
     wait_until,
 )
 from .urls import avisit, visit
@@ -47,8 +48,8 @@ pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.urls")]
 @pytest.fixture
 def storage(redis_server: RedisServer) -> Iterator[Storage]:
     storage = Storage([redis_server], {"url": redis_server.url})
-    for script in vars(redis_scripts).values():
-        if isinstance(script, redis_scripts.Script):
+    for script in vars(scripts).values():
+        if isinstance(script, scripts.Script):
             redis_server.client.script_load(script.text)
     yield storage
     storage.assert_every_key_ends()

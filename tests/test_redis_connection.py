@@ -268,7 +268,6 @@ def test_system_check_tells_of_wrong_options(settings: Any) -> None:
     [
         ("redis", "RedisSessionBackend", "redis-py and greenlet"),
         ("greenlet", "RedisSessionBackend", "redis-py and greenlet"),
-        ("redis", "RedisCache", "redis-py"),
     ],
 )
 def test_missing_package_says_what_to_install(package: str, name: str, needs: str) -> None:

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 #: print the numbers of both and of the one that they use next.
 FORKING_PROCESS = """\
 import os, sys
-from usersessions.backends.redis_connection import RedisConnection
+from usersessions.backends.redis.connection import RedisConnection
 
 shared = RedisConnection({"url": sys.argv[1]})
 pool = shared._client.connection_pool

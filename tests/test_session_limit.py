@@ -21,9 +21,9 @@ from django.utils.translation import override
 
 from usersessions import TooManySessions, UserSessionManager, auth
 from usersessions.backends.base import SessionBackend
+from usersessions.lifecycle.user_lock import while_user_is_locked
 from usersessions.models import BackendSession, FrontendSession
 from usersessions.test import AsyncClient, Client
-from usersessions.user_lock import while_user_is_locked
 
 from .conftest import Clock
 from .factories import NOW, BackendSessionFactory, FrontendSessionFactory, UserFactory

@@ -16,8 +16,8 @@ from django.core.management import call_command
 from django.db import connection
 
 from usersessions import auth as usersessions_auth
+from usersessions.backends.session_manager import SessionManager
 from usersessions.models import BackendSession, FrontendSession
-from usersessions.session_manager import SessionManager
 from usersessions.test import Client
 
 from .old_engines import DB, OldSite

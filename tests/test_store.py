@@ -14,9 +14,9 @@ from django.test import RequestFactory
 from usersessions import SessionDataTooLarge
 from usersessions.conf import get_login_type
 from usersessions.models import BackendSession, FrontendSession
+from usersessions.session.tokens import CookieScope, Keys, is_identifier
 from usersessions.store import SessionStore
 from usersessions.test import Client
-from usersessions.tokens import CookieScope, Keys, is_identifier
 
 from .conftest import Clock, SessionQueries
 from .factories import NOW

@@ -13,9 +13,9 @@ from django.contrib.auth.models import Group, Permission, User
 
 from usersessions import SessionManager, UserSessionManager, auth
 from usersessions.models import BackendSession, FrontendSession
-from usersessions.session_data import RESERVED_KEY
+from usersessions.session.data import RESERVED_KEY
 from usersessions.store import SessionStore
-from usersessions.switch_check import check_switch
+from usersessions.switching.check import check_switch
 from usersessions.test import Client
 
 from .conftest import Clock, SessionQueries

@@ -10,7 +10,7 @@ from django.contrib.auth.models import AnonymousUser, Group, Permission, User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from usersessions.switch_rules import find_refusal, has_more_rights
+from usersessions.switching.rules import find_refusal, has_more_rights
 from usersessions.test import Client
 
 from .factories import UserFactory

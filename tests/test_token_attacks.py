@@ -14,8 +14,8 @@ from django.contrib.auth.models import User
 from django.db import connection
 
 from usersessions import SessionManager, UserSessionManager, auth
+from usersessions.session.tokens import CookieScope, Keys
 from usersessions.test import Client
-from usersessions.tokens import CookieScope, Keys
 
 from .test_tokens import HEADER, forge
 from .urls import visit

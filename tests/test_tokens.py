@@ -16,7 +16,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from usersessions import CookieScope
-from usersessions.tokens import (
+from usersessions.session.tokens import (
     Keys,
     _verified_payload,
     is_identifier,

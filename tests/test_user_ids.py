@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from usersessions.user_ids import find_user, stored_user_id, to_user_id
+from usersessions.session.user_keys import find_user, stored_user_id, to_user_id
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,11 @@ from django.test import Client as DjangoClient
 from django.urls import reverse
 
 from usersessions import auth
+from usersessions.backends.session_manager import SessionManager
+from usersessions.lifecycle.user_session_manager import UserSessionManager
 from usersessions.models import FrontendSession
-from usersessions.session_manager import SessionManager
+from usersessions.session.user_session import UserSession
 from usersessions.test import Client
-from usersessions.user_session import UserSession
-from usersessions.user_session_manager import UserSessionManager
 
 from .conftest import Clock
 from .old_engines import ENGINES, OldSite

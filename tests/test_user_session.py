@@ -13,9 +13,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from usersessions import CookieScope, UserSession
-from usersessions.session_data import CorruptSessionData
-from usersessions.tokens import Keys
-from usersessions.well_formed import is_well_formed
+from usersessions.session.data import CorruptSessionData
+from usersessions.session.tokens import Keys
+from usersessions.session.well_formed import is_well_formed
 
 from .conftest import Clock
 from .factories import NOW

@@ -33,11 +33,11 @@ from usersessions import (
     UserSessionManager,
 )
 from usersessions.conf import UnknownLoginType, get_login_type
-from usersessions.current_request import serving
+from usersessions.lifecycle.current_request import serving
 from usersessions.models import BackendSession, FrontendSession
-from usersessions.session_data import CorruptSessionData
+from usersessions.session.data import CorruptSessionData
+from usersessions.session.tokens import Keys, is_identifier
 from usersessions.store import SessionStore
-from usersessions.tokens import Keys, is_identifier
 
 from .conftest import Clock, SessionQueries
 from .factories import NOW, BackendSessionFactory, FrontendSessionFactory
@@ -1222,7 +1222,7 @@ def test_collection_runs_with_a_chance_of_so_many_percent(
     collects: bool,
 ) -> None:
     FrontendSessionFactory.create_batch(3, ses_tstamp=0)
-    monkeypatch.setattr("usersessions.user_session_manager.random.random", lambda: dice)
+    monkeypatch.setattr("usersessions.lifecycle.user_session_manager.random.random", lambda: dice)
     with session_queries:
         collected = manager.collect_garbage(probability)
     assert collected == (3 if collects else 0)
@@ -1238,7 +1238,7 @@ def test_collection_runs_once_in_a_hundred_unless_told(
     collected: int,
 ) -> None:
     FrontendSessionFactory(ses_tstamp=0)
-    monkeypatch.setattr("usersessions.user_session_manager.random.random", lambda: dice)
+    monkeypatch.setattr("usersessions.lifecycle.user_session_manager.random.random", lambda: dice)
     assert manager.collect_garbage() == collected
 
 
@@ -1311,7 +1311,7 @@ def test_login_that_cannot_be_merged_leaves_the_old_entry_alone(
     session = manager.create_anonymous_session()
     session.set("x", 1)
     session = manager.fixate_anonymous_session(session)
-    monkeypatch.setattr("usersessions.session_writer.TURNS", 3)
+    monkeypatch.setattr("usersessions.lifecycle.saving.TURNS", 3)
     renew, changes = SessionBackend.renew, count()
 
     def change_it_first(backend: SessionBackend, identifier: str, *args: Any, **more: Any) -> None:

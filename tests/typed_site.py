@@ -35,11 +35,11 @@ from usersessions import (  # type: ignore[attr-defined]
 )
 from usersessions.auth import OwnSession, RecentLoginRequiredMixin, recent_login_required
 from usersessions.models import AbstractUserSession, FrontendSession
+from usersessions.request.by_login_type import UserSessions
+from usersessions.session.user_keys import UserId
 from usersessions.signals import user_switched
 from usersessions.store import SessionStore
 from usersessions.test import AsyncClient, Client, ClientSession, make_login_cookie
-from usersessions.user_ids import UserId
-from usersessions.user_sessions import UserSessions
 from usersessions.views import ConfirmPasswordView, OwnSessionsView
 
 __all__ = ["Misspelt"]

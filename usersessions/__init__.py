@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from .backends.database import DatabaseSessionBackend
     from .backends.redis import RedisSessionBackend
     from .backends.redis_cache import RedisCache
-    from .ip_locker import IpLocker
-    from .session_limit import TooManySessions
-    from .session_manager import SessionManager
-    from .session_writer import SessionDataTooLarge
-    from .tokens import CookieScope
-    from .user_session import SessionRecord, UserSession
-    from .user_session_manager import UserSessionManager
+    from .backends.session_manager import SessionManager
+    from .lifecycle.limit import TooManySessions
+    from .lifecycle.saving import SessionDataTooLarge
+    from .lifecycle.user_session_manager import UserSessionManager
+    from .session.ip_locker import IpLocker
+    from .session.tokens import CookieScope
+    from .session.user_session import SessionRecord, UserSession
 else:  # out of a type checker's sight, which would take any name for one of ours
 
     def __getattr__(name: str) -> Any:
@@ -41,24 +41,24 @@ else:  # out of a type checker's sight, which would take any name for one of our
 #: its settings and models are ready.
 _HOMES = {
     "CachedDatabaseSessionBackend": "backends.cached_database",
-    "CookieScope": "tokens",
+    "CookieScope": "session.tokens",
     "DatabaseSessionBackend": "backends.database",
-    "IpLocker": "ip_locker",
+    "IpLocker": "session.ip_locker",
     "RedisCache": "backends.redis_cache",
     "RedisSessionBackend": "backends.redis",
     "SessionBackend": "backends.base",
     "SessionBackendError": "backends.base",
     "SessionBusy": "backends.base",
     "SessionChanged": "backends.base",
-    "SessionDataTooLarge": "session_writer",
-    "SessionManager": "session_manager",
+    "SessionDataTooLarge": "lifecycle.saving",
+    "SessionManager": "backends.session_manager",
     "SessionNotCreated": "backends.base",
     "SessionNotFound": "backends.base",
     "SessionNotUpdated": "backends.base",
-    "SessionRecord": "user_session",
-    "TooManySessions": "session_limit",
-    "UserSession": "user_session",
-    "UserSessionManager": "user_session_manager",
+    "SessionRecord": "session.user_session",
+    "TooManySessions": "lifecycle.limit",
+    "UserSession": "session.user_session",
+    "UserSessionManager": "lifecycle.user_session_manager",
 }
 
 __all__ = [

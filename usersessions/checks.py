@@ -13,10 +13,10 @@ from django.utils.module_loading import import_string
 
 from .adoption import get_old_engine
 from .backends.cached_database import CachedDatabaseSessionBackend
-from .backends.database import DatabaseSessionBackend
-from .backends.user_column import fitting_column, user_key_field
+from .backends.database.backend import DatabaseSessionBackend
+from .backends.database.user_column import fitting_column, user_key_field
+from .backends.session_manager import SessionManager
 from .conf import LoginType, find_setting_errors, get_login_types
-from .session_manager import SessionManager
 
 ENGINE = "usersessions.store"
 MIDDLEWARE = "usersessions.middleware.UserSessionMiddleware"

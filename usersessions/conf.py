@@ -22,9 +22,10 @@ from django.utils.module_loading import import_string
 from django.utils.translation import get_language_from_path
 
 from .defaults import BUILT_IN, DATABASE_BACKEND, SETTINGS
-from .ip_locker import IpLocker
-from .session_data import Serializer
-from .tokens import CookieScope, Keys
+from .session.data import Serializer
+from .session.expiry import ExpiryRules
+from .session.ip_locker import IpLocker
+from .session.tokens import CookieScope, Keys
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,20 @@ class LoginType:
     def make_serializer(self) -> Callable[[], Serializer]:
         serializer: Callable[[], Serializer] = _imported(self.serializer)
         return serializer
+
+    def expiry_rules(self, clock: Callable[[], float], lifetime: int | None = None) -> ExpiryRules:
+        """Return when sessions of this type end.
+
+        :param clock: returns Unix seconds
+        :param lifetime: seconds that replace ``TIMEOUT`` and ``ANONYMOUS_LIFETIME``
+        """
+        return ExpiryRules(
+            lifetime=self.user_lifetime if lifetime is None else lifetime,
+            anonymous_lifetime=self.anonymous_lifetime if lifetime is None else lifetime,
+            max_lifetime=self.max_lifetime,
+            clock=clock,
+            switch_max_seconds=self.switch_max_seconds,
+        )
 
     def get_client_ip(self, request: HttpRequest) -> str:
         return str(_imported(self.client_ip)(request))

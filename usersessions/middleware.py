@@ -19,15 +19,16 @@ from django.utils.functional import SimpleLazyObject
 
 from .adoption import adopt_old_session, get_old_engine, presents_old_cookie
 from .auth.switch_user import aget_original_user, get_original_user
+from .backends.native_async import in_thread
+from .backends.session_manager import SessionManager
 from .conf import get_adopting_types, get_login_type_for, get_login_types
-from .cookies import delete_old_cookie, send_cookie
-from .current_request import serving
-from .error_reports import hide_sessions_in_reports
-from .native_async import in_thread
-from .session_limit import TooManySessions
-from .session_manager import SessionManager
+from .lifecycle.current_request import serving
+from .lifecycle.limit import TooManySessions
+from .request.by_login_type import UserSessions
+from .request.cookies import send_cookie
+from .request.error_reports import hide_sessions_in_reports
+from .request.old_cookie import delete_old_cookie
 from .store import SessionStore
-from .user_sessions import UserSessions
 
 Result = TypeVar("Result")
 

@@ -6,7 +6,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
-from .user_ids import UserId, stored_user_id
+from .session.user_keys import UserId, stored_user_id
 
 
 class AbstractUserSession(models.Model):

@@ -13,12 +13,12 @@ from django.db import transaction
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
+from .backends.session_manager import SessionManager
 from .conf import get_login_types
-from .current_request import get_current_request
-from .session_manager import SessionManager
+from .lifecycle.current_request import get_current_request
+from .session.user_keys import UserId, stored_user_id
 from .signals import user_switched
 from .store import SessionStore
-from .user_ids import UserId, stored_user_id
 
 logger = logging.getLogger("usersessions.receivers")
 

@@ -17,7 +17,7 @@ from django.test.client import ClientMixin as DjangoClientMixin
 from django.urls import NoReverseMatch, reverse
 
 from .conf import LoginType, get_default_login_type, get_login_type, get_login_type_for
-from .cookies import send_cookie
+from .request.cookies import send_cookie
 from .store import SessionStore
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from usersessions import SessionManager
-from usersessions.backends import redis_scripts
+from usersessions.backends.redis import scripts as redis_scripts
 
 from ..redis_servers import Storage, redis, wait_until
 from .killing import Sender

@@ -13,8 +13,8 @@ from django.test import RequestFactory
 from usersessions import SessionManager, UserSession, UserSessionManager
 from usersessions.backends.base import SessionBackend
 from usersessions.conf import get_login_type
+from usersessions.session.user_keys import stored_user_id
 from usersessions.test import Client
-from usersessions.user_ids import stored_user_id
 
 from ..urls import visit
 from .killing import EVERYWHERE, End, Moments, run_process

@@ -13,7 +13,7 @@ from django.contrib import auth
 from django.test import RequestFactory
 
 from usersessions import SessionBackend, SessionManager, UserSessionManager
-from usersessions.current_request import serving
+from usersessions.lifecycle.current_request import serving
 from usersessions.test import Client
 
 from ..conftest import Clock

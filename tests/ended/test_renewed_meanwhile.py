@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 
 from usersessions.auth import end_other_sessions, exit_switch_user, switch_user
 from usersessions.backends.database import DatabaseSessionBackend
-from usersessions.renewed_meanwhile import ATTEMPTS
+from usersessions.lifecycle.successors import ATTEMPTS
 from usersessions.test import AsyncClient, Client
 
 from ..conftest import Clock

@@ -10,7 +10,7 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-from usersessions.tokens import Keys
+from usersessions.session.tokens import Keys
 
 from .corpus import COOKIES
 from .site import CLAIM, IDENTIFIER, SCOPES

@@ -16,7 +16,7 @@ from django.http import HttpResponse, parse_cookie
 from django.test import override_settings
 
 from usersessions.middleware import UserSessionMiddleware
-from usersessions.tokens import CookieScope, Keys, is_identifier
+from usersessions.session.tokens import CookieScope, Keys, is_identifier
 
 HOST = "shop.example"
 CLAIM = {"domain": HOST, "hostOnly": True, "path": "/"}

@@ -16,7 +16,7 @@ from django.test import override_settings
 
 from usersessions import SessionManager
 from usersessions.middleware import UserSessionMiddleware
-from usersessions.session_data import RESERVED_KEY
+from usersessions.session.data import RESERVED_KEY
 
 from .corpus import STORED
 from .site import HOST, IDENTIFIER, SCOPES, SETTINGS

@@ -35,7 +35,7 @@ ACCOUNT_RATE_LIMITS = False
 AXES_ENABLED = False
 AXES_FAILURE_LIMIT = 3
 # The toolbar asks it which cookies to hide.
-DEFAULT_EXCEPTION_REPORTER_FILTER = "usersessions.error_reports.SessionReporterFilter"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "usersessions.request.error_reports.SessionReporterFilter"
 DEBUG_TOOLBAR_CONFIG: dict[str, Any] = {"IS_RUNNING_TESTS": False}
 INTERNAL_IPS = ["127.0.0.1"]
 LOGIN_URL = "/account/login/"

@@ -12,7 +12,7 @@ from django.db.utils import InterfaceError, OperationalError
 from redis.exceptions import RedisClusterException
 
 from usersessions import SessionBackend, SessionManager
-from usersessions.backends.redis_scripts import DELETE, DELETE_AS_READ, UPDATE, Script
+from usersessions.backends.redis.scripts import DELETE, DELETE_AS_READ, UPDATE, Script
 from usersessions.models import FrontendSession
 
 from ..database_servers import DatabaseServer

@@ -14,7 +14,7 @@ import redis
 from redis.exceptions import RedisClusterException
 
 from usersessions import RedisSessionBackend
-from usersessions.tokens import new_identifier
+from usersessions.session.tokens import new_identifier
 
 from ..redis_servers import RedisCluster, wait_until
 

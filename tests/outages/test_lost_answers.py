@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from usersessions.backends.redis_scripts import INSERT
+from usersessions.backends.redis.scripts import INSERT
 
 from ..database_servers import DatabaseServer
 from ..redis_servers import RedisServer

@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
 from ..models import AbstractUserSession
-from .login_types import manager_of, user_column_of
+from .session_models import manager_of, user_column_of
 
 Sessions = QuerySet[AbstractUserSession]
 

@@ -9,7 +9,7 @@ from django.urls import reverse
 from django.utils.text import capfirst
 from django.utils.translation import gettext
 
-from .login_types import model_of
+from .session_models import model_of
 
 
 class SessionPage:

@@ -16,15 +16,15 @@ from django.utils.functional import cached_property
 from django.utils.translation import gettext, ngettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 
-from ..backends.database import COLUMNS, DatabaseSessionBackend
+from ..backends.database.backend import COLUMNS, DatabaseSessionBackend
+from ..backends.session_manager import SessionManager
 from ..conf import get_login_types
+from ..lifecycle.user_session_manager import UserSessionManager
 from ..models import AbstractUserSession
-from ..session_manager import SessionManager
-from ..user_ids import UserId, stored_user_id
-from ..user_session import SessionRecord
-from ..user_session_manager import UserSessionManager
+from ..session.user_keys import UserId, stored_user_id
+from ..session.user_session import SessionRecord
 from .filters import KindFilter, StateFilter
-from .login_types import manager_of, type_kept_elsewhere
+from .session_models import manager_of, type_kept_elsewhere
 from .session_page import SessionPage, may_end
 from .shown_session import COLUMNS as SHOWN_COLUMNS
 from .shown_session import FIELDS, ShownSession, fetch_users

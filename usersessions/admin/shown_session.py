@@ -14,12 +14,12 @@ from django.utils.html import format_html
 from django.utils.timezone import localtime
 from django.utils.translation import gettext, pgettext
 
-from ..masking import mask_credentials
-from ..original_user import is_switched
-from ..session_data import CorruptSessionData
-from ..user_ids import find_user, stored_user_id
-from ..user_session import SessionRecord, UserSession
-from ..user_session_manager import UserSessionManager
+from ..lifecycle.user_session_manager import UserSessionManager
+from ..session.data import CorruptSessionData
+from ..session.user_keys import find_user, stored_user_id
+from ..session.user_session import SessionRecord, UserSession
+from ..switching.state import is_switched
+from .masking import mask_credentials
 
 #: What a column shows where there is nothing to show, as the admin's own.
 NOTHING = "-"

@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.utils.translation import gettext
 
 from .. import auth
-from ..auth.login_types import get_store
+from ..auth.login import get_store
 from ..conf import get_login_types
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 from django.utils.translation import gettext
 
-from ..backends.user_column import user_key_field
-from ..user_ids import UserId, to_user_id
+from ..backends.database.user_column import user_key_field
+from ..session.user_keys import UserId, to_user_id
 
 #: How many users a search by name takes into account.
 MAX_USERS_FOUND = 500

@@ -7,24 +7,22 @@ with its old cookie at the same time, and the command, all arrive at the same se
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Sequence
 
-from django.conf import settings
 from django.contrib.auth import SESSION_KEY as AUTH_USER_KEY
 from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest
 
-from ..conf import LoginType, get_adopting_types, get_default_login_type, get_engine_login_type
-from ..expiry import ADOPTED_KEY
-from ..renewed_meanwhile import LOGIN_ID_KEY, new_login_id
-from ..session_data import LOGIN_KEYS
-from ..session_writer import SessionDataTooLarge
+from ..conf import LoginType, get_adopting_types, get_default_login_type
+from ..lifecycle.saving import SessionDataTooLarge
+from ..lifecycle.successors import LOGIN_ID_KEY, new_login_id
+from ..lifecycle.user_session_manager import UserSessionManager
+from ..request.old_cookie import get_old_key
+from ..session.data import LOGIN_KEYS
+from ..session.expiry import ADOPTED_KEY
+from ..session.user_keys import UserId, find_user, to_user_id
+from ..session.user_session import UserSession
 from ..store import SessionStore
-from ..tokens import is_identifier
-from ..user_ids import UserId, find_user, to_user_id
-from ..user_session import UserSession
-from ..user_session_manager import UserSessionManager
 from .engines import OldSession, get_old_engine
 from .new_session import NewSession, Prepared
 
@@ -37,24 +35,10 @@ GRACE = 60
 #: What is raised for data that cannot be stored: old sessions stay where they are then.
 UNADOPTABLE = (TypeError, SessionDataTooLarge)
 
-_KEY = re.compile(r"[a-z0-9]{8,40}")
-
 
 def presents_old_cookie(request: HttpRequest) -> bool:
     """Return whether a request has a cookie that ``adopt_old_session()`` should look at."""
     return bool(get_adopting_types()) and get_old_key(request) is not None
-
-
-def get_old_key(request: HttpRequest) -> str | None:
-    """Return the key in the cookie of the engine that the site had, None if there is none."""
-    key = request.COOKIES.get(settings.SESSION_COOKIE_NAME, "")
-    return key if _KEY.fullmatch(key) and not _is_identifier_of_ours(key) else None
-
-
-def _is_identifier_of_ours(key: str) -> bool:
-    owner = get_engine_login_type()
-    has_its_name = owner.cookie_name == settings.SESSION_COOKIE_NAME
-    return has_its_name and owner.cookie_format == "identifier" and is_identifier(key)
 
 
 def adopt_old_session(request: HttpRequest) -> None:

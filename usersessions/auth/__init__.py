@@ -1,6 +1,6 @@
 """Logging in, logging out, confirming a login and switching user, for any login type."""
 
-from .login_types import aget_user, alogin, alogout, get_user, login, logout
+from .login import aget_user, alogin, alogout, get_user, login, logout
 from .own_sessions import OwnSession, end_other_sessions, end_own_session, own_sessions
 from .recent_login import (
     RecentLoginRequiredMixin,

@@ -7,14 +7,14 @@ from datetime import datetime
 
 from django.http import HttpRequest
 
-from ..expiry import as_moment
-from ..ip_locker import DISABLED_LOCK
-from ..login_age import logged_in_at
-from ..session_data import CorruptSessionData
+from ..lifecycle.login_age import logged_in_at
+from ..session.data import CorruptSessionData
+from ..session.expiry import as_moment
+from ..session.ip_locker import DISABLED_LOCK
+from ..session.user_session import UserSession
 from ..store import SessionStore
-from ..user_agents import describe_device
-from ..user_session import UserSession
-from .login_types import get_store
+from .login import get_store
+from .user_agents import describe_device
 
 
 @dataclass(frozen=True)

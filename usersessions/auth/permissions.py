@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..switch_rules import has_more_rights
+from ..switching.rules import has_more_rights
 
 __all__ = ["has_more_rights", "superusers_may_switch"]
 

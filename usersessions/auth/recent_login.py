@@ -22,11 +22,11 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import resolve_url
 from django.utils.translation import gettext as _
 
-from .. import login_age
-from ..original_user import is_switched
+from ..lifecycle import login_age
+from ..session.user_keys import stored_user_id
 from ..store import SessionStore
-from ..user_ids import stored_user_id
-from .login_types import as_seen_by, get_store
+from ..switching.state import is_switched
+from .login import as_seen_by, get_store
 
 View = TypeVar("View", bound=Callable[..., Any])
 

@@ -17,8 +17,16 @@ from django.middleware.csrf import rotate_token
 from django.utils.translation import gettext as _
 
 from ..conf import get_default_login_type
-from ..expiry import SWITCHED_AT_KEY
-from ..original_user import (
+from ..lifecycle.successors import LOGIN_ID_KEY, new_login_id
+from ..session.expiry import SWITCHED_AT_KEY
+from ..session.user_keys import as_data, find_user
+from ..session.user_session import UserSession
+from ..signals import user_switched, user_switched_back
+from ..store import SessionStore
+from ..switching.audit import announce
+from ..switching.check import describe_source
+from ..switching.rules import find_refusal
+from ..switching.state import (
     BACK_HASH_KEY,
     BACK_ID_KEY,
     BACK_USER_KEY,
@@ -26,15 +34,7 @@ from ..original_user import (
     is_switched,
     matches_auth_hash,
 )
-from ..renewed_meanwhile import LOGIN_ID_KEY, new_login_id
-from ..signals import user_switched, user_switched_back
-from ..store import SessionStore
-from ..switch_audit import announce
-from ..switch_check import describe_source
-from ..switch_rules import find_refusal
-from ..user_ids import as_data, find_user
-from ..user_session import UserSession
-from .login_types import AnyUser, get_store
+from .login import AnyUser, get_store
 
 
 def switch_user(request: HttpRequest, user: Any, *, login_type: str | None = None) -> None:

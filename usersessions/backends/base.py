@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 
 from asgiref.sync import sync_to_async
 
-from ..native_async import pause
-from ..tokens import Keys
-from ..user_ids import UserId, stored_user_id, to_user_id
-from ..user_session import SessionRecord
+from ..session.tokens import Keys
+from ..session.user_keys import UserId, stored_user_id, to_user_id
+from ..session.user_session import SessionRecord
+from .native_async import pause
 
 Result = TypeVar("Result")
 
@@ -364,7 +364,7 @@ class SessionBackend(ABC):
     async def run_async(self, function: Callable[..., Result], *args: Any) -> Result:
         """Run synchronous code that uses the storage, from async code: in a thread.
 
-        A storage that can be awaited runs it on the event loop, see ``usersessions.native_async``.
+        A storage that can be awaited runs it on the event loop, see ``native_async``.
         """
         return await sync_to_async(function)(*args)
 

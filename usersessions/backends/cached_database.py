@@ -34,9 +34,9 @@ from django.core.cache import DEFAULT_CACHE_ALIAS, BaseCache, InvalidCacheBacken
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 
-from ..user_session import SessionRecord
+from ..session.user_session import SessionRecord
 from .base import BATCH_SIZE, logger
-from .database import DatabaseSessionBackend
+from .database.backend import DatabaseSessionBackend
 
 #: Seconds that entries of the cache live.
 CACHE_TIMEOUT = 60

@@ -10,9 +10,9 @@ from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 from django.core.exceptions import ImproperlyConfigured
 
 try:
-    from .redis_connection import RedisConnection
-    from .redis_options import find_faults
-    from .redis_scripts import INCREASE
+    from .redis.connection import RedisConnection
+    from .redis.options import find_faults
+    from .redis.scripts import INCREASE
 except ImportError as exc:
     raise ImproperlyConfigured(
         'RedisCache needs redis-py: python -m pip install "django-usersessions[redis]".'

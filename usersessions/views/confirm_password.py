@@ -17,9 +17,9 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.generic.edit import FormView
 
 from .. import auth
-from ..auth.login_types import as_seen_by, get_store
+from ..auth.login import as_seen_by, get_store
 from ..auth.recent_login import redirect_to_login_page, refuse_other_users
-from ..forms import ConfirmPasswordForm
+from .forms import ConfirmPasswordForm
 from .named_login_type import find_named_login_type
 
 

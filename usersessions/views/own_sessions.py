@@ -18,9 +18,9 @@ from django.views.decorators.csrf import csrf_protect
 from django.views.generic.base import TemplateView
 
 from .. import auth
-from ..auth.login_types import get_store
+from ..auth.login import get_store
 from ..auth.recent_login import CONFIRM_URL, RecentLogin
-from ..original_user import is_switched
+from ..switching.state import is_switched
 
 
 @method_decorator([csrf_protect, never_cache], name="dispatch")

@@ -12,9 +12,9 @@ from django.db import connections
 from tqdm import tqdm
 
 from ...backends.base import SessionBackend
-from ...backends.database import DatabaseSessionBackend
-from ...session_manager import SessionManager
-from ...user_session_manager import UserSessionManager
+from ...backends.database.backend import DatabaseSessionBackend
+from ...backends.session_manager import SessionManager
+from ...lifecycle.user_session_manager import UserSessionManager
 from .. import arguments
 
 

@@ -12,9 +12,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tqdm import tqdm
 
 from ...conf import get_adopting_types
-from ...ending import AllSessions, Selection, SessionsOfUsers
-from ...user_ids import UserId, to_user_id
-from ...user_session_manager import UserSessionManager
+from ...lifecycle.ending import AllSessions, Selection, SessionsOfUsers
+from ...lifecycle.user_session_manager import UserSessionManager
+from ...session.user_keys import UserId, to_user_id
 from .. import arguments
 
 CHOICES = "--user NAME, --user-id KEY, --anonymous, --all"

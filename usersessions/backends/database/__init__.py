@@ -1,0 +1,5 @@
+"""Sessions in a table of the database."""
+
+from .backend import DatabaseSessionBackend
+
+__all__ = ["DatabaseSessionBackend"]

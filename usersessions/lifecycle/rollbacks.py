@@ -1,0 +1,60 @@
+"""What one request has done to the storage itself, in case a transaction takes it back.
+
+``ATOMIC_REQUESTS`` ends before the middleware sees the response: a session that the view ended may
+be there again, and one that the view saved may not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..session.user_session import Stored, UserSession
+from .user_session_manager import UserSessionManager
+
+
+class RequestChanges:
+    """Notes removals and saves in transactions; mends them when these were rolled back."""
+
+    def __init__(self, manager: UserSessionManager) -> None:
+        self._manager = manager
+        self._backend = manager.backend
+        #: By identifier: in how many transactions it was removed, and the user's session that had
+        #: been read there.
+        self._removed: dict[str, tuple[int, Stored | None]] = {}
+        self._saved: list[tuple[Stored | None, Callable[[], bool]]] = []
+
+    def __bool__(self) -> bool:
+        """Whether there is anything that may have to be mended."""
+        return bool(self._removed or self._saved)
+
+    def note_removal(self, identifier: str, stored: Stored | None) -> None:
+        depth = self._backend.transaction_depth
+        self._removed[identifier] = depth, stored
+        # Under its identifier from before a save, a rollback would bring the session back.
+        for stored_before, _ in self._saved:
+            if stored_before is not None:
+                self._removed[stored_before.identifier] = depth, stored_before
+        self._saved.clear()
+
+    def has_removed(self, identifier: str | None) -> bool:
+        return identifier in self._removed
+
+    def note_save(self, identifier: str, stored_before: Stored | None) -> None:
+        """Remember what was stored before a save of the request's own in a transaction."""
+        self._removed.pop(identifier, None)
+        if self._backend.transaction_depth:
+            self._saved.append((stored_before, self._backend.watch_transaction()))
+
+    def repeat_removals(self) -> None:
+        """Delete again what was deleted in a transaction that has ended, perhaps by a rollback."""
+        for identifier, (depth, stored) in self._removed.items():
+            if self._backend.transaction_depth < depth:
+                self._manager.remove_as_read(identifier, stored)
+
+    def restore(self, session: UserSession) -> None:
+        """Go back to what is stored if a transaction took saves of the request's own back."""
+        for place, (stored_before, was_rolled_back) in enumerate(self._saved):
+            if was_rolled_back():
+                session.stored = stored_before
+                del self._saved[place:]
+                return

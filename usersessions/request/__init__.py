@@ -1,0 +1,1 @@
+"""What one request has: its sessions, their cookies, and error reports that hide both."""

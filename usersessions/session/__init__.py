@@ -1,0 +1,1 @@
+"""What a session is: its data, its secrets and its rules. Knows no storage."""

@@ -1,0 +1,397 @@
+"""One visitor's session: the object that knows everything about it and stores nothing itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol, TypedDict
+
+from django.core.signing import JSONSerializer
+
+from .data import (
+    Decoded,
+    Serializer,
+    decode,
+    encode,
+    merge,
+    refuse_reserved,
+)
+from .user_keys import UserId, stored_user_id
+
+#: A session's timestamp may be this old, in seconds, before a request renews it.
+UPDATE_GRACE = 61
+
+
+class SessionRecord(TypedDict, total=False):
+    """One stored session, field by field as in the table."""
+
+    ses_id: str  #: the keyed hash of the identifier; only records that were read have it
+    ses_iplock: str
+    ses_userid: UserId  #: 0 or less, or empty: anonymous
+    ses_tstamp: int  #: Unix seconds
+    ses_data: bytes  #: what the serializer wrote
+    ses_permanent: bool  #: missing means False; backend tables have no such column
+
+
+class SessionTokens(Protocol):
+    """What makes and reads the cookie tokens of one login type on one site."""
+
+    def sign(self, identifier: str, issued_at: int) -> str: ...
+
+    def resolve(self, token: str) -> str | None: ...
+
+
+class Stored(NamedTuple):
+    """What the storage held when the session was read or written last."""
+
+    identifier: str
+    user_id: UserId | None
+    timestamp: int
+    data: bytes
+
+    def __repr__(self) -> str:
+        # The identifier is a secret, and the data may hold some.
+        return f"<Stored user_id={self.user_id} timestamp={self.timestamp}>"
+
+
+class UserSession:
+    """A visitor's session between reading and storing; see ``UserSessionManager`` for its life.
+
+    Data is reached as in a mapping (``session["basket"]``). One object keeps one identifier for
+    ever: renewing gives a new object. Source: TYPO3 ``TYPO3\\CMS\\Core\\Session\\UserSession``.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_data_was_updated",
+        "_serializer",
+        "data",
+        "identifier",
+        "ip_lock",
+        "is_new",
+        "is_permanent",
+        "last_updated",
+        "meta",
+        "replaced",
+        "stored",
+        "user_id",
+    )
+
+    #: The secret that the cookie's token carries: 32 lowercase hex digits.
+    identifier: str
+    #: Primary key of the user, None for an anonymous session.
+    user_id: UserId | None
+    #: Unix seconds (``ses_tstamp``); see ``UserSessionManager`` for sessions with a custom expiry.
+    last_updated: int
+    #: The address lock, for example ``"192.168.0.0"``, ``"[DISABLED]"``, or ``""`` before storing.
+    ip_lock: str
+    #: Made or renewed by this request, so that its cookie must still be sent.
+    is_new: bool
+    #: The cookie outlives the browser.
+    is_permanent: bool
+    #: The visitor's data, live: changes in place need ``set()`` or Django's ``modified = True``.
+    data: dict[str, Any]
+    #: What the app itself remembers about the session; never part of ``data``.
+    meta: dict[str, Any]
+    #: The state of the storage that this object started from; None while nothing is stored.
+    stored: Stored | None
+    #: The one that the last storing has replaced: what others had made of the session until then.
+    replaced: Stored | None
+
+    def __init__(
+        self,
+        identifier: str,
+        *,
+        user_id: UserId | None = None,
+        last_updated: int = 0,
+        data: dict[str, Any] | None = None,
+        meta: dict[str, Any] | None = None,
+        ip_lock: str = "",
+        is_new: bool = False,
+        is_permanent: bool = False,
+        stored: Stored | None = None,
+        serializer: Serializer | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.identifier = identifier
+        self.user_id = user_id
+        self.last_updated = last_updated
+        self.data = {} if data is None else data
+        self.meta = {} if meta is None else meta
+        self.ip_lock = ip_lock
+        self.is_new = is_new
+        self.is_permanent = is_permanent
+        self.stored = stored
+        self.replaced = None
+        self._serializer = serializer or JSONSerializer()
+        self._clock = clock
+        self._data_was_updated = False
+
+    @classmethod
+    def from_record(
+        cls,
+        identifier: str,
+        record: Mapping[str, Any],
+        *,
+        mark_as_new: bool = False,
+        serializer: Serializer | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> UserSession:
+        """Return the session that a stored record describes; missing fields count as empty.
+
+        :raises CorruptSessionData: ``ses_data`` is not what the serializer writes
+
+        Source: TYPO3 ``UserSession::createFromRecord()``.
+        """
+        serializer = serializer or JSONSerializer()
+        stored = _stored(identifier, record)
+        data, meta = decode(stored.data, serializer)
+        return cls(
+            identifier,
+            user_id=stored.user_id,
+            last_updated=stored.timestamp,
+            data=data,
+            meta=meta,
+            ip_lock=record.get("ses_iplock") or "",
+            is_new=mark_as_new,
+            is_permanent=bool(record.get("ses_permanent")),
+            stored=stored,
+            serializer=serializer,
+            clock=clock,
+        )
+
+    @classmethod
+    def non_fixated(
+        cls,
+        identifier: str,
+        *,
+        serializer: Serializer | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> UserSession:
+        """Return a new, empty, anonymous session that is stored nowhere.
+
+        Source: TYPO3 ``UserSession::createNonFixated()``.
+        """
+        return cls(
+            identifier,
+            last_updated=int(clock()),
+            is_new=True,
+            serializer=serializer,
+            clock=clock,
+        )
+
+    def __repr__(self) -> str:
+        # The identifier is a secret: it stays out of logs and debug pages.
+        keys = sorted(map(str, self.data))
+        return f"<UserSession user_id={self.user_id} keys={keys} is_new={self.is_new}>"
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self.data.get(key, default)
+
+    def __getitem__(self, key: str) -> Any:
+        return self.data[key]
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.data
+
+    def set(self, key: str, value: Any) -> None:
+        """Put a value under a key; ``None`` removes the key, present or not.
+
+        :raises ValueError: the key is empty or the one that the app keeps for itself
+
+        Source: TYPO3 ``UserSession::set()``.
+        """
+        if not key:
+            raise ValueError("A session key must not be empty.")
+        refuse_reserved([key])
+        if value is None:
+            self.data.pop(key, None)
+        else:
+            self.data[key] = value
+        self._data_was_updated = True
+
+    __setitem__ = set  # noqa: A003 - TYPO3's name
+
+    def __delitem__(self, key: str) -> None:
+        del self.data[key]
+        self._data_was_updated = True
+
+    def override_data(self, data: Mapping[str, Any]) -> None:
+        """Replace all data; counts as an update only if the stored form would differ.
+
+        Source: TYPO3 ``UserSession::overrideData()``.
+        """
+        if self._serializer.dumps(dict(data)) != self._serializer.dumps(self.data):
+            self._data_was_updated = True
+        # In place: whoever holds the dict (request.session does) goes on seeing this session.
+        new = dict(data)
+        self.data.clear()
+        self.data.update(new)
+
+    @property
+    def has_data(self) -> bool:
+        return bool(self.data)
+
+    @property
+    def data_was_updated(self) -> bool:
+        """Whether ``set()``, ``del`` or ``override_data()`` changed data since the last storing."""
+        return self._data_was_updated
+
+    @property
+    def is_anonymous(self) -> bool:
+        return self.user_id is None
+
+    @property
+    def is_renewed(self) -> bool:
+        """Whether the storage still knows the session under an identifier that it has given up."""
+        return self.stored is not None and self.stored.identifier != self.identifier
+
+    @property
+    def stored_identifier(self) -> str:
+        """The identifier that the storage knows the session under, until a renewal is stored."""
+        return self.stored.identifier if self.stored else self.identifier
+
+    @property
+    def is_as_stored(self) -> bool:
+        """Whether storing it now would change nothing but its time."""
+        return (
+            self.stored is not None
+            and not self.is_renewed
+            and encode(self.data, self.meta, self._serializer) == self.stored.data
+        )
+
+    @property
+    def needs_update(self) -> bool:
+        """Whether the last update is more than 61 seconds ago.
+
+        Source: TYPO3 ``UserSession::needsUpdate()``.
+        """
+        return self._clock() > self.last_updated + UPDATE_GRACE
+
+    def to_record(self) -> SessionRecord:
+        """Return the fields to store, without ``ses_id``: only the backend makes that hash.
+
+        :raises TypeError: the serializer cannot take a value; the message names its key
+
+        Source: TYPO3 ``UserSession::toArray()``, which has the identifier in ``ses_id``.
+        """
+        record: SessionRecord = {
+            "ses_iplock": self.ip_lock,
+            "ses_userid": self.user_id or 0,
+            "ses_tstamp": self.last_updated,
+            "ses_data": encode(self.data, self.meta, self._serializer),
+        }
+        if self.is_permanent:
+            record["ses_permanent"] = True
+        return record
+
+    def get_jwt(self, scope: SessionTokens) -> str:
+        """Return the cookie token: the signed identifier, bound to the scope.
+
+        :param scope: a ``usersessions.session.tokens.CookieScope``
+
+        Source: TYPO3 ``UserSession::getJwt()``.
+        """
+        return scope.sign(self.identifier, int(self._clock()))
+
+    @staticmethod
+    def resolve_identifier_from_jwt(token: str, scope: SessionTokens) -> str | None:
+        """Return the identifier that a cookie token carries, or None.
+
+        None means: empty, malformed, signed with another key (or for another login type), without
+        identifier, or made for another scope. Costs no query and never raises.
+
+        :param scope: a ``usersessions.session.tokens.CookieScope``
+
+        Source: TYPO3 ``UserSession::resolveIdentifierFromJwt()``.
+        """
+        return scope.resolve(token)
+
+    def renewed(self, identifier: str, *, user_id: UserId | None) -> UserSession:
+        """Return this session under a new identifier, sharing the data; nothing is stored yet."""
+        session = UserSession(
+            identifier,
+            user_id=user_id,
+            last_updated=self.last_updated,
+            data=self.data,
+            meta=self.meta,
+            ip_lock=self.ip_lock,
+            is_new=True,
+            is_permanent=self.is_permanent,
+            stored=self.stored,
+            serializer=self._serializer,
+            clock=self._clock,
+        )
+        session._data_was_updated = self._data_was_updated
+        return session
+
+    def read_beside(self, record: SessionRecord) -> UserSession:
+        """Return another stored session, whose identifier nobody here knows, for comparing."""
+        return UserSession.from_record("", record, serializer=self._serializer, clock=self._clock)
+
+    def read_stored(self) -> UserSession:
+        """Return what the storage held when this session was read or written last."""
+        return self.read_beside(self._stored_fields())
+
+    def as_stored(self, record: SessionRecord) -> UserSession:
+        """Return this session as it is after ``record`` was stored under its identifier."""
+        session = self.renewed(self.identifier, user_id=self.user_id)
+        session.is_new = self.is_new
+        session.replaced = self.stored
+        session.stored = _stored(self.identifier, {**self._stored_fields(), **record})
+        session.last_updated = session.stored.timestamp
+        session.ip_lock = record.get("ses_iplock", self.ip_lock)
+        session._data_was_updated = self._data_was_updated and "ses_data" not in record
+        # For callers who go on with this object: they must not overwrite what others store.
+        self.stored = session.stored
+        return session
+
+    def merge(self, record: SessionRecord) -> None:
+        """Take over what another request has stored since this session was read.
+
+        Three ways, by top-level key: what this request has not changed comes from ``record``, what
+        it has changed or deleted stays as it is here. Keys of the login come whole from the side
+        that renewed the session. Nothing crosses a change from one user to another, or either end
+        of a switch.
+        """
+        assert self.stored is not None
+        base = decode(self.stored.data, self._serializer)
+        stored = _stored(self.stored.identifier, record)
+        theirs = decode(stored.data, self._serializer)
+        self.stored = stored
+        if self.stored.user_id not in (None, self.user_id) or (
+            ("aside" in base.meta) != ("aside" in self.meta)
+        ):
+            self._merge_aside(base, theirs)
+            return
+        is_login_mine = self.is_renewed
+        merge(self.data, base.data, theirs.data, self._serializer, is_login_mine=is_login_mine)
+        if not is_login_mine:
+            self.meta = theirs.meta
+
+    def _merge_aside(self, base: Decoded, theirs: Decoded) -> None:
+        """Keep another user's data out of this session, but in what is put aside for them.
+
+        What the target of a switch has stored is nobody's that is put aside.
+        """
+        aside = self.meta.get("aside")
+        if aside is not None and "aside" not in base.meta:
+            merge(aside["data"], base.data, theirs.data, self._serializer, is_login_mine=True)
+
+    def _stored_fields(self) -> SessionRecord:
+        if self.stored is None:
+            return {}
+        return {
+            "ses_userid": self.stored.user_id or 0,
+            "ses_tstamp": self.stored.timestamp,
+            "ses_data": self.stored.data,
+        }
+
+
+def _stored(identifier: str, record: Mapping[str, Any]) -> Stored:
+    return Stored(
+        identifier,
+        stored_user_id(record.get("ses_userid")),
+        int(record.get("ses_tstamp") or 0),
+        bytes(record.get("ses_data") or b""),
+    )
