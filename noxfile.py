@@ -46,14 +46,14 @@ DJANGOS = [name[-1] for name in SUPPORTED if name[0] == "Django" and "." in name
 
 #: What starts servers of its own runs once, on the oldest packages, besides in ``.ci/run``.
 TESTS_WITH_SERVERS = [
-    "tests/outages",
-    "tests/test_backends_redis.py",
-    "tests/test_interleavings.py",
-    "tests/test_lost_updates.py",
-    "tests/test_native_async.py",
-    "tests/test_redis_cache.py",
-    "tests/test_redis_connection.py",
-    "tests/test_redis_pool.py",
+    "tests/system/outages",
+    "tests/contract/test_redis.py",
+    "tests/system/test_interleavings.py",
+    "tests/system/test_lost_updates.py",
+    "tests/site/test_native_async.py",
+    "tests/unit/backends/test_redis_cache.py",
+    "tests/unit/backends/redis/test_connection.py",
+    "tests/unit/backends/redis/test_pool.py",
 ]
 
 MYPY_INI = """\
@@ -102,7 +102,7 @@ def tests(session: nox.Session, django: str) -> None:
 def djangos_own_tests(session: nox.Session, django: str) -> None:
     """Django's tests with our engine and middleware in place, on one Python."""
     _install(session, *EXTRAS["test"], f"django=={django}.*")
-    session.run("python", "-m", "tests.django_suite")
+    session.run("python", "-m", "tests.system.django_suite")
 
 
 @nox.session(python=PYTHONS[0], requires=["distributions"], tags=["ci"])

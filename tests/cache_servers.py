@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from .missing import report_missing
+from tests.missing import report_missing
 
 
 class CacheServer(ABC):

@@ -14,19 +14,18 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from testproject.shop.models import Product
+from tests.factories import NOW, UserFactory
+from tests.old_engines import DB, OldSite
 from usersessions import SessionManager
 from usersessions.backends.base import SessionBackend
 from usersessions.lifecycle import user_session_manager
 from usersessions.store import SessionStore
 from usersessions.test import Client
 
-from .factories import NOW, UserFactory
-from .old_engines import DB, OldSite
-
 if TYPE_CHECKING:
-    from .redis_servers import RedisCluster, RedisServer
+    from tests.redis_servers import RedisCluster, RedisServer
 
-pytest.register_assert_rewrite("tests.contract")
+pytest.register_assert_rewrite("tests.contract.session_backend")
 
 
 class Clock:
@@ -177,7 +176,7 @@ def every_storage(request: pytest.FixtureRequest, settings: Any) -> Iterator[Ses
 def _redis_of_the_site(request: pytest.FixtureRequest, settings: Any) -> Iterator[SessionBackend]:
     if connection.vendor != "sqlite":
         pytest.skip("sessions in Redis are the same beside any database")
-    from .redis_servers import Storage
+    from tests.redis_servers import Storage
 
     if request.param == "redis":
         server = request.getfixturevalue("redis_server")
@@ -191,7 +190,7 @@ def _redis_of_the_site(request: pytest.FixtureRequest, settings: Any) -> Iterato
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    from .redis_servers import RedisServer  # its package may be missing
+    from tests.redis_servers import RedisServer  # its package may be missing
 
     server = RedisServer(tmp_path_factory.mktemp("redis"))
     yield server
@@ -200,7 +199,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 
 @pytest.fixture(scope="session")
 def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
-    from .redis_servers import RedisCluster
+    from tests.redis_servers import RedisCluster
 
     cluster = RedisCluster(tmp_path_factory.mktemp("cluster"))
     yield cluster

@@ -14,8 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from .missing import report_missing
-from .processes import PATIENCE, free_port, pause
+from tests.missing import report_missing
+from tests.processes import PATIENCE, free_port, pause
 
 NAME = "sessions"
 

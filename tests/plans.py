@@ -11,7 +11,7 @@ from django.apps import apps
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from .factories import NOW
+from tests.factories import NOW
 
 
 class Search(NamedTuple):

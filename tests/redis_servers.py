@@ -9,11 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tests import processes
+from tests.missing import report_missing
+from tests.processes import PATIENCE, free_port, pause
 from usersessions.backends.session_manager import SessionManager
-
-from . import processes
-from .missing import report_missing
-from .processes import PATIENCE, free_port, pause
 
 try:
     import greenlet

@@ -11,9 +11,8 @@ from typing import Any
 
 from testproject.settings import *  # noqa: F403
 from testproject.settings import DATABASES, INSTALLED_APPS, MIDDLEWARE
-
-from . import old_engines
-from .databases import named_by_environment
+from tests import old_engines
+from tests.databases import named_by_environment
 
 old_engines.import_packages()
 INSTALLED_APPS = [*INSTALLED_APPS, "django.contrib.sessions", *old_engines.PACKAGES]
@@ -22,7 +21,7 @@ USERSESSIONS: dict[str, dict[str, Any]] = {}
 MIDDLEWARE = [path for path in MIDDLEWARE if not path.endswith("LocaleMiddleware")]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
-# The sites under tests/sites run while this one does.
+# The sites under tests/user_models run while this one does.
 if named := named_by_environment(os.environ.get("SITE_UNDER_TEST", "default")):
     DATABASES = {"default": named}
 else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.http import HttpRequest, HttpResponse
 
-from .urls import urlpatterns
+from tests.urls import urlpatterns
 
 __all__ = ["handler403", "urlpatterns"]
 

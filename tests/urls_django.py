@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import get_token
 from django.urls import include, path, re_path
 
-from .urls import run_async_view, run_view
+from tests.urls import run_async_view, run_view
 
 
 @login_not_required

@@ -8,10 +8,9 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
 from django.views.generic import View
 
+from tests.urls import run_async_view, run_view
 from usersessions.auth import RecentLoginRequiredMixin, recent_login_required
 from usersessions.views import ConfirmPasswordView, OwnSessionsView
-
-from .urls import run_async_view, run_view
 
 
 def show(request: HttpRequest, **kwargs: Any) -> HttpResponse:

@@ -1,1 +1,0 @@
-"""Django's own tests with our engine and middleware in place: ``python -m tests.django_suite``."""

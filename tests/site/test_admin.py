@@ -1,0 +1,907 @@
+"""Who is logged in, and how to end it, in the admin."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from tests.conftest import SessionQueries
+from tests.contract.session_backend import second_database
+from tests.factories import NOW, BackendSessionFactory, FrontendSessionFactory, UserFactory
+from usersessions import SessionManager, UserSession, UserSessionManager
+from usersessions.models import BackendSession, FrontendSession
+from usersessions.test import Client
+
+pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.urls_admin")]
+
+#: The year 2100: whatever was used then is still good when this runs; 1970 is over.
+FAR_FUTURE = 4_102_444_800
+
+
+@pytest.fixture(autouse=True)
+def _default_settings(settings: Any) -> None:
+    settings.USERSESSIONS = {}
+
+
+def list_url(model: type = FrontendSession) -> str:
+    return reverse(f"admin:django_usersessions_{model.__name__.lower()}_changelist")
+
+
+def detail_url(session: Any) -> str:
+    name = type(session).__name__.lower()
+    return reverse(f"admin:django_usersessions_{name}_change", args=[session.pk])
+
+
+def text_of(fragment: str) -> str:
+    return html.unescape(re.sub(r"<[^>]*>", "", fragment)).strip()
+
+
+def rows_of(response: Any) -> list[dict[str, str]]:
+    """Return the columns of each row of a list page, as a person reads them."""
+    assert response.status_code == 200
+    body = response.content.decode().partition("<tbody>")[2].partition("</tbody>")[0]
+    return [
+        {
+            name: text_of(cell)
+            for name, cell in re.findall(r'<t[dh] class="field-(\w+)[^"]*">(.*?)</t[dh]>', row)
+        }
+        for row in body.split("</tr>")[:-1]
+    ]
+
+
+def fields_of(response: Any) -> dict[str, str]:
+    """Return the fields of a detail page, as a person reads them."""
+    assert response.status_code == 200
+    found = re.findall(
+        r'class="form-row field-(\w+)">.*?<div class="readonly">(.*?)</div>',
+        response.content.decode(),
+        re.DOTALL,
+    )
+    return {name: text_of(field) for name, field in found}
+
+
+def hashes_in(response: Any) -> set[str]:
+    return {row["short_hash"] for row in rows_of(response)}
+
+
+def run(client: Client, action: str, *sessions: Any, **data: Any) -> list[str]:
+    """Run an action on these rows; return what the next page says."""
+    answer = client.post(
+        list_url(type(sessions[0])),
+        {"action": action, "_selected_action": [session.pk for session in sessions], **data},
+        follow=True,
+    )
+    return [str(message) for message in answer.context["messages"]]
+
+
+# The list
+
+
+def test_list_shows_a_session_in_words(admin: Client, alice: Any) -> None:
+    FrontendSessionFactory(ses_id="0123456789abcdef" * 4, ses_userid=alice.pk)
+    assert rows_of(admin.get(list_url())) == [
+        {
+            "short_hash": "01234567",
+            "user_name": "alice",
+            "kind": "User",
+            "updated_at": "Jan. 1, 2025, midnight",
+            "expires_at": "Jan. 1, 2025, 1:40 a.m.",
+            "ses_iplock": "[DISABLED]",
+        }
+    ]
+
+
+def test_list_shows_an_anonymous_session_in_words(admin: Client) -> None:
+    FrontendSessionFactory(ses_id="0123456789abcdef" * 4, ses_iplock="192.0.2.0")
+    assert rows_of(admin.get(list_url())) == [
+        {
+            "short_hash": "01234567",
+            "user_name": "-",
+            "kind": "Anonymous",
+            "updated_at": "Jan. 1, 2025, midnight",
+            "expires_at": "Jan. 2, 2025, midnight",
+            "ses_iplock": "192.0.2.0",
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("factory", "fields", "kind"),
+    [
+        pytest.param(FrontendSessionFactory, {"ses_userid": 0}, "Anonymous", id="anonymous"),
+        pytest.param(FrontendSessionFactory, {"ses_userid": -1}, "Anonymous", id="negative-id"),
+        pytest.param(FrontendSessionFactory, {"ses_userid": 7}, "User", id="user"),
+        pytest.param(
+            FrontendSessionFactory,
+            {"ses_userid": 7, "ses_permanent": True},
+            "Permanent",
+            id="permanent",
+        ),
+        pytest.param(BackendSessionFactory, {"ses_userid": 7}, "User", id="backend"),
+    ],
+)
+def test_kind_of_a_session(admin: Client, factory: Any, fields: dict[str, Any], kind: str) -> None:
+    session = factory(ses_tstamp=0, **fields)
+    kinds = {row["short_hash"]: row["kind"] for row in rows_of(admin.get(list_url(type(session))))}
+    assert kinds[session.short_hash] == kind
+
+
+def test_list_says_that_a_user_was_deleted(admin: Client) -> None:
+    FrontendSessionFactory(ses_userid=123_456)
+    [row] = rows_of(admin.get(list_url()))
+    assert row["user_name"] == "deleted user 123456"
+
+
+def test_list_has_the_latest_session_first(admin: Client) -> None:
+    sessions = [FrontendSessionFactory(ses_tstamp=tstamp) for tstamp in (NOW, NOW + 2, NOW + 1)]
+    assert [row["updated_at"] for row in rows_of(admin.get(list_url()))] == [
+        "Jan. 1, 2025, midnight"
+    ] * len(sessions)
+    listed = list(admin.get(list_url()).context["cl"].result_list)
+    assert [session.ses_tstamp for session in listed] == [NOW + 2, NOW + 1, NOW]
+
+
+def test_expiry_follows_the_settings(admin: Client, settings: Any) -> None:
+    FrontendSessionFactory(ses_userid=7)
+    settings.USERSESSIONS = {"FE": {"TIMEOUT": 3600}}
+    [row] = rows_of(admin.get(list_url()))
+    assert row["expires_at"] == "Jan. 1, 2025, 1 a.m."
+
+
+def test_backend_list_shows_the_session_that_reads_it(admin: Client) -> None:
+    [row] = rows_of(admin.get(list_url(BackendSession)))
+    assert (row["user_name"], row["kind"]) == ("admin", "User")
+
+
+@pytest.mark.parametrize("deleted", [False, True], ids=["users", "deleted-users"])
+def test_list_costs_the_same_however_many_sessions_it_shows(admin: Client, deleted: bool) -> None:
+    def add_sessions(number: int) -> None:
+        for user in UserFactory.create_batch(number):
+            FrontendSessionFactory(ses_userid=user.pk + 1_000_000 * deleted)
+
+    costs = []
+    for number in (1, 20):
+        add_sessions(number)
+        with CaptureQueriesContext(connection) as queries:
+            admin.get(list_url())
+        costs.append(len(queries))
+    assert costs[0] == costs[1]
+
+
+# Filters
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("", {"a", "b", "c", "d"}),
+        ("?kind=anonymous", {"a", "b"}),
+        ("?kind=user", {"c", "d"}),
+        ("?kind=permanent", {"d"}),
+        ("?kind=nonsense", {"a", "b", "c", "d"}),
+        ("?state=active", {"b", "d"}),
+        ("?state=expired", {"a", "c"}),
+        ("?kind=user&state=expired", {"c"}),
+    ],
+)
+def test_filters(admin: Client, query: str, expected: set[str]) -> None:
+    for letter, fields in {
+        "a": {"ses_tstamp": 0},
+        "b": {"ses_tstamp": FAR_FUTURE},
+        "c": {"ses_tstamp": 0, "ses_userid": 7},
+        "d": {"ses_tstamp": FAR_FUTURE, "ses_userid": 7, "ses_permanent": True},
+    }.items():
+        FrontendSessionFactory(ses_id=letter * 64, **fields)
+    assert hashes_in(admin.get(list_url() + query)) == {letter * 8 for letter in expected}
+
+
+def choices_of(response: Any, parameter: str) -> list[str]:
+    [found] = [
+        spec
+        for spec in response.context["cl"].filter_specs
+        if getattr(spec, "parameter_name", "") == parameter
+    ]
+    return [str(choice["display"]) for choice in found.choices(response.context["cl"])]
+
+
+@pytest.mark.parametrize(
+    ("model", "kinds"),
+    [
+        (FrontendSession, ["All", "Anonymous", "User", "Permanent"]),
+        (BackendSession, ["All", "Anonymous", "User"]),
+    ],
+)
+def test_kinds_on_offer(admin: Client, model: type, kinds: list[str]) -> None:
+    assert choices_of(admin.get(list_url(model)), "kind") == kinds
+
+
+def test_states_on_offer(admin: Client) -> None:
+    assert choices_of(admin.get(list_url()), "state") == ["All", "Active", "Expired"]
+
+
+def test_kind_that_a_table_does_not_know_is_ignored(admin: Client) -> None:
+    """An address that was typed in by hand is no error page."""
+    assert len(rows_of(admin.get(list_url(BackendSession) + "?kind=permanent"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "state"),
+    [
+        pytest.param({"ses_userid": 7, "ses_tstamp": FAR_FUTURE}, "expired", id="user"),
+        pytest.param({"ses_userid": 0, "ses_tstamp": FAR_FUTURE}, "active", id="visitor"),
+    ],
+)
+def test_timeout_of_zero_expires_every_session_of_a_user(
+    admin: Client, settings: Any, fields: dict[str, int], state: str
+) -> None:
+    settings.USERSESSIONS = {"FE": {"TIMEOUT": 0}}
+    FrontendSessionFactory(**fields)
+    assert len(rows_of(admin.get(list_url() + f"?state={state}"))) == 1
+
+
+# A million sessions
+
+
+@pytest.fixture
+def listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lists hold 4 sessions, 2 a page, as if these were 10,000 and 100."""
+    monkeypatch.setattr("usersessions.admin.sessions.MAX_LISTED", 4)
+    monkeypatch.setattr("usersessions.admin.sessions.UserSessionAdmin.list_per_page", 2)
+
+
+def title_of(response: Any) -> str:
+    return text_of(re.findall("<h1>(.*?)</h1>", response.content.decode())[-1])
+
+
+@pytest.mark.parametrize(
+    ("number", "title", "pages"),
+    [
+        pytest.param(4, "Select frontend session to view", 2, id="all"),
+        pytest.param(5, "More than 4 sessions: the first 4 of this order are listed", 2, id="more"),
+    ],
+)
+def test_list_says_that_it_does_not_hold_all(
+    admin: Client, listed: None, number: int, title: str, pages: int
+) -> None:
+    FrontendSessionFactory.create_batch(number)
+    response = admin.get(list_url())
+    assert (title_of(response), response.context["cl"].paginator.num_pages) == (title, pages)
+    assert response.context["cl"].result_count == 4
+
+
+def test_pages_of_a_long_list_hold_each_session_once(admin: Client, listed: None) -> None:
+    """Also where all of them were used in the same second."""
+    for letter in "abcde":
+        FrontendSessionFactory(ses_id=letter * 64)
+    pages = [hashes_in(admin.get(list_url() + query)) for query in ("", "?p=2")]
+    assert len(pages[0] | pages[1]) == 4
+    assert admin.get(list_url() + "?p=3").status_code == 302
+
+
+def statements_for(client: Client, url: str) -> list[str]:
+    """Return the statements on the table of frontend sessions that a page costs."""
+    with CaptureQueriesContext(connection) as queries:
+        assert client.get(url).status_code == 200
+    return [query["sql"] for query in queries if "fe_sessions" in query["sql"]]
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["", "?p=2", "?kind=user", "?state=expired", "?kind=permanent&state=active", "?q=alice"],
+)
+@pytest.mark.parametrize("facets", ["", "_facets=True"])
+def test_no_page_counts_the_table(
+    admin: Client, listed: None, alice: Any, query: str, facets: str
+) -> None:
+    FrontendSessionFactory.create_batch(
+        5, ses_userid=alice.pk, ses_tstamp=FAR_FUTURE, ses_permanent=True
+    )
+    FrontendSessionFactory.create_batch(5, ses_userid=alice.pk, ses_tstamp=0)
+    address = list_url() + (query or "?") + (facets and f"&{facets}")
+    for sql in statements_for(admin, address):
+        assert "COUNT(" not in sql or "LIMIT 5)" in sql
+
+
+def test_page_reads_the_data_of_its_own_sessions_alone(admin: Client, listed: None) -> None:
+    FrontendSessionFactory.create_batch(4)
+    reading = [sql for sql in statements_for(admin, list_url() + "?p=2") if "ses_data" in sql]
+    assert len(reading) == 1
+    assert "OFFSET" not in reading[0]
+
+
+@pytest.mark.parametrize(
+    ("query", "columns"),
+    [
+        pytest.param("", ["-ses_tstamp", "-ses_userid", "-ses_permanent", "-ses_id"], id="plain"),
+        pytest.param("?o=4", ["ses_tstamp", "ses_userid", "ses_permanent", "ses_id"], id="time"),
+        pytest.param("?o=4.1", ["ses_tstamp", "ses_userid", "ses_permanent", "ses_id"], id="both"),
+        pytest.param("?o=1", ["ses_id"], id="hash"),
+        pytest.param("?o=-1", ["-ses_id"], id="hash-backwards"),
+        pytest.param(
+            "?o=6", ["-ses_tstamp", "-ses_userid", "-ses_permanent", "-ses_id"], id="no-index"
+        ),
+    ],
+)
+def test_order_is_that_of_an_index(admin: Client, query: str, columns: list[str]) -> None:
+    """To sort a million rows for a page takes seconds, also when the address was typed in."""
+    FrontendSessionFactory.create_batch(2)
+    response = admin.get(list_url() + query)
+    assert list(response.context["cl"].queryset.query.order_by) == columns
+
+
+def test_headings_offer_the_orders_that_an_index_has(admin: Client) -> None:
+    FrontendSessionFactory()
+    found = re.findall(r'"sortable column-(\w+)', admin.get(list_url()).content.decode())
+    assert set(found) == {"short_hash", "updated_at"}
+
+
+def test_order_that_a_site_gives_its_own_list_stays(
+    admin: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("usersessions.admin.sessions.UserSessionAdmin.ordering", ("ses_iplock",))
+    FrontendSessionFactory()
+    response = admin.get(list_url())
+    assert set(response.context["cl"].queryset.query.order_by) == {"ses_iplock", "-pk"}
+
+
+@pytest.mark.parametrize(
+    ("action", "sessions_left"),
+    [("end_selected_sessions", 2), ("end_all_sessions_of_users", 2)],
+)
+def test_action_on_all_pages_is_for_the_sessions_that_are_listed(
+    admin: Client, listed: None, action: str, sessions_left: int
+) -> None:
+    """What the page says it selects, "all 4", is what goes: the latest."""
+    sessions = [
+        FrontendSessionFactory(ses_tstamp=NOW + number, ses_userid=number + 1000)
+        for number in range(6)
+    ]
+    assert run(admin, action, sessions[0], select_across="1") == ["4 sessions were ended."]
+    assert set(FrontendSession.objects.all()) == set(sessions[:sessions_left])
+
+
+# Search
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("alice", {"alice"}),
+        ("LIC", {"alice"}),
+        ("b", {"bob"}),
+        ("nobody", set()),
+        ("123456", {"deleted user 123456"}),
+        ("0", set()),
+        ("9" * 30, set()),
+        ("", {"alice", "bob", "-", "deleted user 123456"}),
+    ],
+)
+def test_search_by_user_name_or_id(
+    admin: Client, alice: Any, bob: Any, text: str, expected: set[str]
+) -> None:
+    for user_id in (alice.pk, bob.pk, 0, 123_456):
+        FrontendSessionFactory(ses_userid=user_id)
+    rows = rows_of(admin.get(list_url(), {"q": text}))
+    assert {row["user_name"] for row in rows} == expected
+
+
+# The detail page
+
+
+def test_detail_page_shows_what_is_stored(admin: Client, alice: Any) -> None:
+    data = {"basket": [1, 2], "_usersessions": {"user_agent": "Firefox <3", "login_at": NOW}}
+    session = FrontendSessionFactory(
+        ses_id="0123456789abcdef" * 4,
+        ses_userid=alice.pk,
+        ses_permanent=True,
+        ses_data=json.dumps(data).encode(),
+    )
+    assert fields_of(admin.get(detail_url(session))) == {
+        "short_hash": "01234567",
+        "user_name": "alice",
+        "kind": "Permanent",
+        "updated_at": "Jan. 1, 2025, midnight",
+        "expires_at": "Jan. 1, 2025, 1:40 a.m.",
+        "ses_iplock": "[DISABLED]",
+        "browser": "Firefox <3",
+        "data": '{\n  "basket": [\n    1,\n    2\n  ]\n}',
+    }
+
+
+@pytest.mark.parametrize(
+    ("user_id", "name"), [(0, "-"), (123_456, "deleted user 123456")], ids=["nobody", "deleted"]
+)
+def test_detail_page_of_a_session_without_user(admin: Client, user_id: int, name: str) -> None:
+    fields = fields_of(admin.get(detail_url(FrontendSessionFactory(ses_userid=user_id))))
+    assert (fields["user_name"], fields["browser"], fields["data"]) == (name, "-", "{}")
+
+
+def test_detail_page_masks_credentials(admin: Client) -> None:
+    """Staff who look at a session must not learn what opens another door."""
+    data = {
+        "basket": [1],
+        "api_key": "s3cret-1",
+        "payment": {"card_number": "s3cret-2"},
+        "_auth_user_hash": "s3cret-3",
+    }
+    session = FrontendSessionFactory(ses_data=json.dumps(data).encode())
+    response = admin.get(detail_url(session))
+    assert json.loads(fields_of(response)["data"]) == {
+        "basket": [1],
+        "api_key": "********",
+        "payment": {"card_number": "********"},
+        "_auth_user_hash": "********",
+    }
+    assert "s3cret" not in response.content.decode()
+
+
+def test_detail_page_shows_data_as_text(admin: Client) -> None:
+    """Stored XSS: what a visitor put into their session must not run in the browser of staff."""
+    script = "<script>alert(1)</script>"
+    data = {"name": script, "_usersessions": {"user_agent": script}}
+    session = FrontendSessionFactory(ses_data=json.dumps(data).encode())
+    response = admin.get(detail_url(session))
+    assert script not in response.content.decode()
+    assert (json.loads(fields_of(response)["data"]), fields_of(response)["browser"]) == (
+        {"name": script},
+        script,
+    )
+
+
+@pytest.mark.parametrize("data", [b"\x80\x04N.", b"[1]"], ids=["bytes", "no-mapping"])
+def test_detail_page_says_that_data_does_not_decode(admin: Client, data: bytes) -> None:
+    fields = fields_of(admin.get(detail_url(FrontendSessionFactory(ses_data=data))))
+    assert (fields["data"], fields["browser"]) == ("The data does not decode.", "-")
+
+
+class ReversedJson:
+    """A site's own serializer."""
+
+    def dumps(self, obj: Any) -> bytes:
+        return json.dumps(obj).encode()[::-1]
+
+    def loads(self, data: bytes) -> Any:
+        return json.loads(data[::-1])
+
+
+def test_detail_page_reads_what_the_serializer_of_the_settings_wrote(
+    admin: Client, settings: Any
+) -> None:
+    settings.USERSESSIONS = {"FE": {"SERIALIZER": f"{__name__}.ReversedJson"}}
+    session = FrontendSessionFactory(ses_data=ReversedJson().dumps({"basket": [1]}))
+    assert json.loads(fields_of(admin.get(detail_url(session)))["data"]) == {"basket": [1]}
+
+
+# The identifier
+
+
+@pytest.fixture
+def logged_in(alice: Any) -> UserSession:
+    """A session of alice's that a browser could use now."""
+    manager = UserSessionManager.create("FE")
+    session = manager.create_anonymous_session()
+    session.set("basket", [1])
+    return manager.elevate_to_fixated_user_session(session, alice.pk)
+
+
+@pytest.mark.parametrize("page", ["list", "search", "detail", "history", "after-action"])
+def test_identifier_is_nowhere(admin: Client, logged_in: UserSession, page: str) -> None:
+    """Staff must not be able to take a session over: no page tells identifier or token."""
+    session = FrontendSession.objects.get()
+    response = {
+        "list": lambda: admin.get(list_url()),
+        "search": lambda: admin.get(list_url(), {"q": "alice"}),
+        "detail": lambda: admin.get(detail_url(session)),
+        "history": lambda: admin.get(detail_url(session).replace("/change/", "/history/")),
+        "after-action": lambda: admin.post(
+            list_url(),
+            {"action": "end_selected_sessions", "_selected_action": [session.pk]},
+            follow=True,
+        ),
+    }[page]()
+    scope = UserSessionManager.create("FE").login_type.cookie_scope(response.wsgi_request)
+    body = response.content.decode()
+    assert response.status_code == 200
+    assert logged_in.identifier not in body
+    assert logged_in.get_jwt(scope).rpartition(".")[0] not in body
+
+
+def test_own_cookie_is_nowhere(admin: Client) -> None:
+    """Not even one's own: a page may be saved or shown to others."""
+    token = admin.cookies["be_sessionid"].value
+    identifier = admin.session("BE").session_key
+    session = BackendSession.objects.get()
+    for url in (list_url(BackendSession), detail_url(session)):
+        body = admin.get(url).content.decode()
+        assert session.short_hash in body
+        assert token not in body
+        assert str(identifier) not in body
+
+
+# Ending sessions
+
+
+def test_selected_sessions_end(admin: Client, session_queries: SessionQueries) -> None:
+    first, second, third = FrontendSessionFactory.create_batch(3, ses_userid=7)
+    assert run(admin, "end_selected_sessions", first, third) == ["2 sessions were ended."]
+    assert FrontendSession.objects.get() == second
+
+
+def test_ending_one_session_says_so(admin: Client) -> None:
+    assert run(admin, "end_selected_sessions", FrontendSessionFactory()) == ["1 session was ended."]
+
+
+def test_session_that_was_ended_is_logged_out(
+    admin: Client, other_client: Client, alice: Any
+) -> None:
+    other_client.force_login(alice, login_type="FE")
+    run(admin, "end_selected_sessions", FrontendSession.objects.get())
+    assert other_client.session("FE").user_session.is_anonymous
+
+
+def test_backend_sessions_end_too(admin: Client) -> None:
+    session = BackendSessionFactory(ses_userid=7)
+    assert run(admin, "end_selected_sessions", session) == ["1 session was ended."]
+    assert BackendSession.objects.count() == 1
+
+
+def test_ending_the_own_session_logs_out(admin: Client) -> None:
+    run(admin, "end_selected_sessions", BackendSession.objects.get())
+    assert not BackendSession.objects.exists()
+    assert admin.get(list_url()).status_code == 302
+
+
+def test_many_sessions_end_in_chunks(admin: Client, session_queries: SessionQueries) -> None:
+    """No statement takes more parameters than a database allows."""
+    sessions = FrontendSession.objects.bulk_create(FrontendSessionFactory.build_batch(501))
+    with session_queries:
+        said = run(admin, "end_selected_sessions", sessions[0], select_across="1")
+    assert said == ["501 sessions were ended."]
+    assert session_queries.kinds.count("DELETE") == 2
+    assert not FrontendSession.objects.exists()
+
+
+def test_all_sessions_of_a_user_end_in_every_login_type(
+    admin: Client, alice: Any, bob: Any
+) -> None:
+    picked, _ = FrontendSessionFactory.create_batch(2, ses_userid=alice.pk)
+    BackendSessionFactory(ses_userid=alice.pk)
+    bobs, visitors = FrontendSessionFactory(ses_userid=bob.pk), FrontendSessionFactory()
+    assert run(admin, "end_all_sessions_of_users", picked) == ["3 sessions were ended."]
+    assert set(FrontendSession.objects.all()) == {bobs, visitors}
+    assert not BackendSession.objects.filter(ses_userid=alice.pk).exists()
+
+
+def test_all_sessions_of_several_users_end(admin: Client, alice: Any, bob: Any) -> None:
+    for user in (alice, alice, bob):
+        FrontendSessionFactory(ses_userid=user.pk)
+    picked = FrontendSession.objects.all()
+    assert run(admin, "end_all_sessions_of_users", *picked) == ["3 sessions were ended."]
+    assert not FrontendSession.objects.exists()
+
+
+@pytest.mark.parametrize("user_id", [0, -1])
+def test_all_sessions_of_nobody_are_not_those_of_all_visitors(admin: Client, user_id: int) -> None:
+    """Picking a visitor must not empty every basket of the site."""
+    sessions = FrontendSessionFactory.create_batch(2, ses_userid=user_id)
+    assert run(admin, "end_all_sessions_of_users", sessions[0]) == ["0 sessions were ended."]
+    assert FrontendSession.objects.count() == 2
+
+
+def test_actions_say_what_they_do(admin: Client) -> None:
+    FrontendSessionFactory()
+    choices = admin.get(list_url()).context["action_form"].fields["action"].choices
+    assert [(value, str(label)) for value, label in choices if value] == [
+        ("end_selected_sessions", "End selected sessions"),
+        ("end_all_sessions_of_users", "End all sessions of these users"),
+    ]
+
+
+# A table that no login type uses
+
+
+@pytest.fixture
+def unused(settings: Any) -> Any:
+    """A row of a table whose login type has moved to another table."""
+    settings.USERSESSIONS = {"FE": {"OPTIONS": {"model": "django_usersessions.BackendSession"}}}
+    return FrontendSessionFactory(ses_userid=7, ses_tstamp=0)
+
+
+def test_unused_table_has_no_expiry(admin: Client, unused: Any) -> None:
+    [row] = rows_of(admin.get(list_url()))
+    assert row["expires_at"] == "-"
+
+
+@pytest.mark.parametrize("state", ["active", "expired"])
+def test_unused_table_is_not_filtered_by_state(admin: Client, unused: Any, state: str) -> None:
+    assert len(rows_of(admin.get(list_url() + f"?state={state}"))) == 1
+
+
+def test_data_of_an_unused_table_is_read_as_json(admin: Client, unused: Any) -> None:
+    assert fields_of(admin.get(detail_url(unused)))["data"] == "{}"
+
+
+def test_unused_table_can_be_tidied_up(admin: Client, unused: Any) -> None:
+    assert run(admin, "end_selected_sessions", unused) == ["1 session was ended."]
+    assert not FrontendSession.objects.exists()
+
+
+# Permissions
+
+
+@pytest.mark.parametrize("model", [BackendSession, FrontendSession])
+def test_staff_without_permission_see_nothing(staff: Callable[..., Client], model: type) -> None:
+    client = staff("view_user")
+    session = {BackendSession: BackendSessionFactory, FrontendSession: FrontendSessionFactory}[
+        model
+    ]()
+    assert client.get(list_url(model)).status_code == 403
+    assert client.get(detail_url(session)).status_code == 403
+    assert "/django_usersessions/" not in client.get(reverse("admin:index")).content.decode()
+
+
+@pytest.mark.parametrize(
+    ("permission", "actions"),
+    [
+        pytest.param("view_frontendsession", [], id="view"),
+        pytest.param("change_frontendsession", [], id="change-is-to-view"),
+        pytest.param("add_frontendsession", None, id="add-means-nothing"),
+        pytest.param(
+            "delete_frontendsession",
+            ["end_selected_sessions", "end_all_sessions_of_users"],
+            id="delete",
+        ),
+    ],
+)
+def test_permission_decides_on_the_actions(
+    staff: Callable[..., Client], permission: str, actions: list[str] | None
+) -> None:
+    FrontendSessionFactory()
+    response = staff(permission).get(list_url())
+    if actions is None:
+        assert response.status_code == 403
+    else:
+        assert len(rows_of(response)) == 1
+        form = response.context["action_form"]
+        found = [value for value, _ in form.fields["action"].choices if value] if form else []
+        assert found == actions
+
+
+@pytest.mark.parametrize("action", ["end_selected_sessions", "end_all_sessions_of_users"])
+def test_staff_who_may_only_look_cannot_end_sessions(
+    staff: Callable[..., Client], action: str
+) -> None:
+    """A form that is sent by hand runs no action that the page does not offer."""
+    client = staff("view_frontendsession")
+    session = FrontendSessionFactory(ses_userid=7)
+    client.post(list_url(), {"action": action, "_selected_action": [session.pk]})
+    assert FrontendSession.objects.exists()
+
+
+def test_permission_for_one_table_is_none_for_the_other(staff: Callable[..., Client]) -> None:
+    client = staff("view_frontendsession", "delete_frontendsession")
+    assert client.get(list_url(BackendSession)).status_code == 403
+
+
+def test_customers_do_not_get_in(client: Client, alice: Any) -> None:
+    client.force_login(alice, login_type="FE")
+    assert client.get(list_url()).status_code == 302
+
+
+@pytest.mark.parametrize("way", ["add", "change", "delete", "delete-action"])
+def test_sessions_are_neither_made_nor_changed_nor_deleted_as_objects(
+    admin: Client, way: str
+) -> None:
+    """Not even by a superuser: nobody can make a session for somebody else."""
+    session = FrontendSessionFactory(ses_userid=7)
+    add_url = reverse("admin:django_usersessions_frontendsession_add")
+    delete_url = reverse("admin:django_usersessions_frontendsession_delete", args=[session.pk])
+    response = {
+        "add": lambda: admin.post(add_url, {"ses_id": "0" * 64, "ses_userid": 7}),
+        "change": lambda: admin.post(detail_url(session), {"ses_userid": 8}),
+        "delete": lambda: admin.post(delete_url, {"post": "yes"}),
+        "delete-action": lambda: admin.post(
+            list_url(),
+            {"action": "delete_selected", "_selected_action": [session.pk], "post": "yes"},
+        ),
+    }[way]()
+    assert response.status_code == (302 if way == "delete-action" else 403)
+    assert FrontendSession.objects.values_list("ses_id", "ses_userid").get() == (session.pk, 7)
+
+
+# Switching user
+
+
+USERS = "staff:auth_user_changelist"
+
+
+def switch(client: Client, login_type: str, *users: Any, **data: Any) -> Any:
+    return client.post(
+        reverse(USERS),
+        {
+            "action": f"switch_user_{login_type}",
+            "_selected_action": [user.pk for user in users],
+            **data,
+        },
+    )
+
+
+def users_of(client: Client) -> dict[str, int | None]:
+    """Return who the browser is logged in as, by login type."""
+    return {name: client.session(name).user_session.user_id for name in ("BE", "FE")}
+
+
+def refusals(client: Client, response: Any) -> list[tuple[str, str]]:
+    """Return the messages of the list to which a refused action comes back."""
+    assert (response.status_code, response["Location"]) == (302, reverse(USERS))
+    messages = client.get(reverse(USERS)).context["messages"]
+    return [(message.level_tag, str(message)) for message in messages]
+
+
+def test_each_login_type_has_its_switch_action(admin: Client) -> None:
+    choices = admin.get(reverse(USERS)).context["action_form"].fields["action"].choices
+    assert [
+        (value, str(label)) for value, label in choices if value.startswith("switch_user_")
+    ] == [
+        ("switch_user_BE", "Switch to this user (BE)"),
+        ("switch_user_FE", "Switch to this user (FE)"),
+    ]
+
+
+def test_switching_in_the_frontend_shows_the_shop_as_the_customer(
+    admin: Client, alice: Any, superuser: Any, settings: Any
+) -> None:
+    settings.LOGIN_REDIRECT_URL = "/account/"
+    response = switch(admin, "FE", alice)
+    assert (response.status_code, response["Location"]) == (302, "/account/")
+    assert users_of(admin) == {"BE": superuser.pk, "FE": alice.pk}
+    assert admin.session("FE")["backuserid"] == superuser.pk
+
+
+def test_switching_in_the_backend_shows_the_admin_as_the_colleague(
+    admin: Client, editor: Any, superuser: Any
+) -> None:
+    response = switch(admin, "BE", editor)
+    assert (response.status_code, response["Location"]) == (302, "/admin/")
+    assert users_of(admin) == {"BE": editor.pk, "FE": None}
+    assert admin.session("BE")["backuserid"] == superuser.pk
+
+
+def test_switched_session_offers_no_switch_actions(admin: Client, superuser: Any) -> None:
+    switch(admin, "BE", UserFactory(is_staff=True, is_superuser=True))
+    choices = admin.get(reverse(USERS)).context["action_form"].fields["action"].choices
+    assert [value for value, _ in choices if value.startswith("switch_user_")] == []
+
+
+@pytest.mark.parametrize("number", [2, 3])
+@pytest.mark.parametrize("login_type", ["BE", "FE"])
+def test_switching_needs_exactly_one_user(
+    admin: Client, superuser: Any, login_type: str, number: int
+) -> None:
+    response = switch(admin, login_type, *UserFactory.create_batch(number, is_staff=True))
+    assert refusals(admin, response) == [("error", "Select exactly one user to switch to.")]
+    assert users_of(admin) == {"BE": superuser.pk, "FE": None}
+
+
+def test_switching_to_a_user_who_is_gone_meanwhile_is_refused(
+    admin: Client, superuser: Any
+) -> None:
+    gone = UserFactory()
+    selected = [gone.pk]
+    gone.delete()
+    response = switch(admin, "FE", _selected_action=selected)
+    assert refusals(admin, response) == [("error", "Select exactly one user to switch to.")]
+    assert users_of(admin) == {"BE": superuser.pk, "FE": None}
+
+
+def test_switching_to_a_customer_in_the_backend_is_refused(
+    admin: Client, alice: Any, superuser: Any
+) -> None:
+    """The admin would lock the superuser out of their own session."""
+    response = switch(admin, "BE", alice)
+    assert refusals(admin, response) == [
+        ("error", "This user may not enter the admin; switch in the frontend instead.")
+    ]
+    assert users_of(admin) == {"BE": superuser.pk, "FE": None}
+
+
+def test_refusals_of_switching_are_shown(admin: Client, superuser: Any) -> None:
+    response = switch(admin, "FE", UserFactory(is_active=False))
+    assert refusals(admin, response) == [
+        ("error", "You cannot switch to a user who is not active.")
+    ]
+    assert users_of(admin) == {"BE": superuser.pk, "FE": None}
+
+
+def test_staff_without_the_right_to_switch_are_refused(
+    staff: Callable[..., Client], editor: Any, alice: Any
+) -> None:
+    """Who may look at users may not become one of them."""
+    client = staff("view_user")
+    response = switch(client, "FE", alice)
+    assert refusals(client, response) == [("error", "You may not switch user.")]
+    assert users_of(client) == {"BE": editor.pk, "FE": None}
+
+
+def test_switch_actions_leave_djangos(admin: Client) -> None:
+    choices = admin.get(reverse(USERS)).context["action_form"].fields["action"].choices
+    assert "delete_selected" in [value for value, _ in choices]
+    assert User.objects.count() == 1
+
+
+def test_staff_end_sessions_of_those_login_types_only_that_they_may_end(
+    staff: Callable[..., Client], superuser: Any
+) -> None:
+    """Attack: end the superuser's backend session with a right to frontend sessions alone."""
+    client = staff("delete_frontendsession")
+    backend_session = BackendSessionFactory(ses_userid=superuser.pk)
+    picked = FrontendSessionFactory(ses_userid=superuser.pk)
+    assert run(client, "end_all_sessions_of_users", picked) == ["1 session was ended."]
+    assert BackendSession.objects.filter(pk=backend_session.pk).exists()
+
+
+def test_search_that_finds_very_many_users_says_so(
+    admin: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("usersessions.admin.user_search.MAX_USERS_FOUND", 2)
+    for user in UserFactory.create_batch(3):
+        FrontendSessionFactory(ses_userid=user.pk)
+    response = admin.get(list_url() + "?q=user")
+    assert len(rows_of(response)) == 2
+    assert [str(message) for message in response.context["messages"]] == [
+        "More than 2 users match; not all of their sessions are shown."
+    ]
+
+
+def test_time_that_no_calendar_knows_is_not_shown(admin: Client) -> None:
+    FrontendSessionFactory(ses_tstamp=10**15)
+    (row,) = rows_of(admin.get(list_url()))
+    assert (row["updated_at"], row["expires_at"]) == ("-", "-")
+
+
+def test_superuser_ends_a_users_sessions_in_storages_without_a_table_too(
+    admin: Client, alice: Any, settings: Any
+) -> None:
+    settings.USERSESSIONS = {
+        "SHOP": {"BACKEND": "tests.contract.test_base.DictBackend", "URL_PREFIXES": ["/shop/"]}
+    }
+    backend = SessionManager.get_session_backend("SHOP")
+    backend.set("0" * 32, {"ses_userid": alice.pk, "ses_data": b"{}"})
+    picked = FrontendSessionFactory(ses_userid=alice.pk)
+    assert run(admin, "end_all_sessions_of_users", picked) == ["2 sessions were ended."]
+    assert list(backend.get_all()) == []
+
+
+def test_staff_do_not_end_sessions_in_storages_without_a_table(
+    staff: Callable[..., Client], alice: Any, settings: Any
+) -> None:
+    client = staff("delete_frontendsession")
+    settings.USERSESSIONS = {
+        "SHOP": {"BACKEND": "tests.contract.test_base.DictBackend", "URL_PREFIXES": ["/shop/"]}
+    }
+    backend = SessionManager.get_session_backend("SHOP")
+    backend.set("0" * 32, {"ses_userid": alice.pk, "ses_data": b"{}"})
+    picked = FrontendSessionFactory(ses_userid=alice.pk)
+    assert run(client, "end_all_sessions_of_users", picked) == ["1 session was ended."]
+    assert len(list(backend.get_all())) == 1
+
+
+def test_sessions_on_a_database_of_their_own_are_listed(
+    admin: Client, settings: Any, tmp_path: Path
+) -> None:
+    with second_database(tmp_path / "sessions.sqlite3") as alias:
+        settings.USERSESSIONS = {
+            "FE": {"OPTIONS": {"model": "django_usersessions.FrontendSession", "using": alias}}
+        }
+        SessionManager.get_session_backend("FE").set("0" * 32, {"ses_data": b"{}"})
+        assert len(rows_of(admin.get(list_url()))) == 1
