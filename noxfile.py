@@ -46,14 +46,14 @@ DJANGOS = [name[-1] for name in SUPPORTED if name[0] == "Django" and "." in name
 
 #: What starts servers of its own runs once, on the oldest packages, besides in ``.ci/run``.
 TESTS_WITH_SERVERS = [
-    "tests/system/outages",
     "tests/contract/test_redis.py",
+    "tests/site/test_redis_requests.py",
+    "tests/system/outages",
     "tests/system/test_interleavings.py",
     "tests/system/test_lost_updates.py",
-    "tests/site/test_native_async.py",
-    "tests/unit/backends/test_redis_cache.py",
     "tests/unit/backends/redis/test_connection.py",
     "tests/unit/backends/redis/test_pool.py",
+    "tests/unit/backends/test_redis_cache.py",
 ]
 
 MYPY_INI = """\

@@ -15,10 +15,9 @@ from tests.processes import PATIENCE, free_port, pause
 from usersessions.backends.session_manager import SessionManager
 
 try:
-    import greenlet
     import redis
 except ImportError:
-    report_missing("These tests need redis-py and greenlet: install the extra [redis].")
+    report_missing("These tests need redis-py: install the extra [redis].")
 else:
     from usersessions import RedisSessionBackend
     from usersessions.backends.redis import scripts
@@ -34,7 +33,6 @@ __all__ = [  # what the tests take from here, so that they are skipped without i
     "Storage",
     "WatchedServers",
     "free_port",
-    "greenlet",
     "redis",
     "scripts",
     "wait_until",

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from asgiref.sync import sync_to_async
 from django.contrib.sessions.backends.base import UpdateError
@@ -19,7 +18,6 @@ from django.utils.functional import SimpleLazyObject
 
 from .adoption import adopt_old_session, get_old_engine, presents_old_cookie
 from .auth.switch_user import aget_original_user, get_original_user
-from .backends.native_async import in_thread
 from .backends.session_manager import SessionManager
 from .conf import get_adopting_types, get_login_type_for, get_login_types
 from .lifecycle.current_request import serving
@@ -29,8 +27,6 @@ from .request.cookies import send_cookie
 from .request.error_reports import hide_sessions_in_reports
 from .request.old_cookie import delete_old_cookie
 from .store import SessionStore
-
-Result = TypeVar("Result")
 
 logger = logging.getLogger("usersessions.middleware")
 
@@ -77,7 +73,7 @@ class UserSessionMiddleware(SessionMiddleware):
             response = await cast("Any", self.get_response(request))
             stores = _stores(request)
             if _unfinished(stores):
-                return await _run_async(stores, self.process_response, request, response)
+                return await sync_to_async(self.process_response)(request, response)
             return _send_cookies(request, response, stores)
 
     def process_request(self, request: HttpRequest) -> None:
@@ -117,7 +113,7 @@ class UserSessionMiddleware(SessionMiddleware):
         if not is_refusal and not any(store.cookie_is_due for store in finished):
             raise failure
         # Their new identifiers are stored: without their cookies people would be logged out.
-        answer = in_thread(_answer_to_failure, request, failure)
+        answer = _answer_to_failure(request, failure)
         for store in finished:
             _send_cookie(request, answer, store)
         return answer
@@ -142,15 +138,6 @@ def _stores(request: HttpRequest) -> list[SessionStore]:
 
 def _unfinished(stores: list[SessionStore]) -> list[SessionStore]:
     return [store for store in stores if store.has_work_to_finish]
-
-
-async def _run_async(
-    stores: list[SessionStore], function: Callable[..., Result], *args: Any
-) -> Result:
-    """Run what may use the storages of all of a request's sessions."""
-    backends = [store.manager.backend for store in stores]
-    blocking = [backend for backend in backends if not backend.is_awaitable]
-    return await (blocking or backends)[0].run_async(function, *args)
 
 
 def _finish(request: HttpRequest, response: HttpResponseBase, store: SessionStore) -> bool:

@@ -12,9 +12,9 @@ from itertools import islice
 from typing import Any
 
 import pytest
-from asgiref.sync import async_to_sync
 from django.contrib.sessions.backends.base import UpdateError
 
+from tests import turns
 from tests.conftest import Clock
 from tests.contract.session_backend import (
     ALICE,
@@ -32,7 +32,6 @@ from tests.redis_servers import (
     RedisServer,
     RedisSessionBackend,
     Storage,
-    greenlet,
     scripts,
     wait_until,
 )
@@ -600,16 +599,12 @@ def test_what_is_no_record_can_be_removed(
 # Scripts
 
 
-@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 def test_server_that_forgot_the_scripts_is_told_again(
-    storage: Storage, backend: RedisSessionBackend, is_async: bool
+    storage: Storage, backend: RedisSessionBackend
 ) -> None:
     for client in storage.clients:
         client.script_flush()
-    if is_async:
-        async_to_sync(backend.run_async)(backend.set, IDENTIFIER, a_record())
-    else:
-        backend.set(IDENTIFIER, a_record())
+    backend.set(IDENTIFIER, a_record())
     backend.update(IDENTIFIER, {"ses_data": b"new"})
     assert_stored(backend, {IDENTIFIER: a_record(ses_data=b"new")})
 
@@ -659,7 +654,7 @@ class Interrupted:
 
     def __init__(self, seed: int) -> None:
         self._chance = random.Random(seed)  # noqa: S311 - no secret
-        self._tasks: list[greenlet.greenlet] = []
+        self._works: list[Callable[[], None]] = []
         self.outcomes: list[Any] = []
 
     def add(self, backend: RedisSessionBackend, operation: Callable[[], Any]) -> None:
@@ -668,7 +663,7 @@ class Interrupted:
         self.outcomes.append(None)
 
         def run_in_turn(command: Any) -> Any:
-            greenlet.getcurrent().parent.switch()
+            turns.stop()
             return run(command)
 
         def work() -> None:
@@ -680,12 +675,10 @@ class Interrupted:
                 backend._redis.run = run  # type: ignore[method-assign]
 
         backend._redis.run = run_in_turn  # type: ignore[method-assign]
-        self._tasks.append(greenlet.greenlet(work))
+        self._works.append(work)
 
     def run(self) -> None:
-        # The end of the last greenlet is not seen by every tracer.
-        while alive := [task for task in self._tasks if not task.dead]:  # pragma: no branch
-            self._chance.choice(alive).switch()
+        turns.run(self._works, self._chance.choice)
 
 
 SEEDS = range(12)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 from django.db import connection
 
-from tests.redis_servers import RedisConnection, greenlet
+from tests import turns
+from tests.redis_servers import RedisConnection
 from usersessions import CachedDatabaseSessionBackend
 from usersessions.backends import base
-
-Worker = Callable[[], None]
 
 
 class Schedule:
@@ -25,29 +25,23 @@ class Schedule:
 
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance
-        self._scheduler = greenlet.getcurrent()
         #: Which worker went on, each time.
         self.turns: list[int] = []
 
-    def run(self, workers: Sequence[Worker]) -> None:
+    def run(self, workers: Sequence[Callable[[], None]]) -> None:
         """Run workers to their ends; an exception of one of them is raised at once."""
-        running = {number: greenlet.greenlet(work) for number, work in enumerate(workers)}
-        try:
-            while running:
-                number = self._chance.choice(list(running))
-                self.turns.append(number)
-                running[number].switch()
-                if running[number].dead:
-                    # Coverage loses its trace where a greenlet ends.
-                    del running[number]  # pragma: no cover
-        finally:
-            for left in running.values():
-                left.throw()  # pragma: no cover
+        turns.run(workers, self._choose)
 
-    def stop(self) -> None:
+    def _choose(self, running: list[int]) -> int:
+        number = self._chance.choice(running)
+        self.turns.append(number)
+        return number
+
+    @staticmethod
+    def stop() -> None:
         """Give the turn back, where a worker is about to ask a storage for something."""
-        if greenlet.getcurrent() is not self._scheduler and not connection.in_atomic_block:
-            self._scheduler.switch()
+        if not connection.in_atomic_block:
+            turns.stop()
 
     @contextmanager
     def stopping_at_statements(self, monkeypatch: Any) -> Iterator[None]:
@@ -65,12 +59,14 @@ class Schedule:
 
             return stop_and_call
 
+        clock = SimpleNamespace(time=base.time.time, sleep=lambda seconds: self.stop())
         with ExitStack() as stack:
             patch = stack.enter_context(monkeypatch.context())
-            patch.setattr(base, "pause", lambda seconds: self.stop())
+            patch.setattr(base, "time", clock)
             patch.setattr(
                 CachedDatabaseSessionBackend, "_try", stopping(CachedDatabaseSessionBackend._try)
             )
-            patch.setattr(RedisConnection, "run", stopping(RedisConnection.run))
+            for name in ("command", "pipeline"):
+                patch.setattr(RedisConnection, name, stopping(getattr(RedisConnection, name)))
             stack.enter_context(connection.execute_wrapper(execute))
             yield

@@ -292,7 +292,7 @@ def test_row_that_refers_to_a_user_is_stored_without_waiting() -> None:
 
 @pytest.mark.parametrize("limit", ["redis"], indirect=True)
 @pytest.mark.parametrize("number", [1, 3])
-def test_logins_on_the_event_loop_wait_for_each_other_without_blocking_it(
+def test_logins_on_the_event_loop_are_counted_one_after_the_other(
     limit: Limit, number: int
 ) -> None:
     limit(number, "refuse-login")

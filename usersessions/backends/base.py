@@ -9,16 +9,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
-from typing import Any, TypeVar
-
-from asgiref.sync import sync_to_async
+from typing import Any
 
 from ..session.tokens import Keys
 from ..session.user_keys import UserId, stored_user_id, to_user_id
 from ..session.user_session import SessionRecord
-from .native_async import pause
-
-Result = TypeVar("Result")
 
 logger = logging.getLogger("usersessions.backends")
 
@@ -108,9 +103,6 @@ class SessionBackend(ABC):
 
     #: Whether the storage itself drops sessions that have expired.
     drops_expired = False
-
-    #: Whether ``run_async()`` stays on the event loop, where nothing may block.
-    is_awaitable = False
 
     def __init__(self, login_type: str, options: Mapping[str, Any]) -> None:
         self.login_type = login_type
@@ -358,15 +350,8 @@ class SessionBackend(ABC):
         other's way.
         """
         longest = min(FIRST_WAIT * 2 ** (lost - 1), LONGEST_WAIT)
-        pause(random.uniform(0, longest))  # noqa: S311 - nobody gains by guessing it
+        time.sleep(random.uniform(0, longest))  # noqa: S311 - nobody gains by guessing it
         yield self._read_again(self.keys.ses_ids(identifier))
-
-    async def run_async(self, function: Callable[..., Result], *args: Any) -> Result:
-        """Run synchronous code that uses the storage, from async code: in a thread.
-
-        A storage that can be awaited runs it on the event loop, see ``native_async``.
-        """
-        return await sync_to_async(function)(*args)
 
     @property
     def transaction_depth(self) -> int:

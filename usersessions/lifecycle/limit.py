@@ -13,7 +13,6 @@ from django.core.exceptions import PermissionDenied
 from django.utils.translation import ngettext
 
 from ..backends.base import SessionBackend
-from ..backends.native_async import in_thread
 from ..conf import LoginType
 from ..session.data import CorruptSessionData
 from ..session.expiry import ExpiryRules
@@ -93,7 +92,7 @@ class SessionLimit:
         """
         if not self._adds_one(session):
             return write(session)
-        return in_thread(self._store_login, session, write)
+        return self._store_login(session, write)
 
     def _adds_one(self, session: UserSession) -> bool:
         """Whether its user has one session more that counts when this one is stored."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth import SESSION_KEY as AUTH_USER_KEY
 from django.contrib.sessions.backends.base import SessionBase
@@ -23,8 +24,6 @@ from ..session.tokens import CookieScope, is_identifier, looks_like_token, resol
 from ..session.user_session import UserSession
 from ..switching.check import check_switch
 from ..switching.state import SwitchUsers, is_switched
-
-Result = TypeVar("Result")
 
 #: How many characters Django demands of a session key.
 SHORTEST_KEY = 8
@@ -153,17 +152,14 @@ class LazySession(SessionBase):
 
     async def _aget_session(self, no_load: bool = False) -> dict[str, Any]:
         if self._loaded is None and not no_load and self._presented_key is not None:
-            return await self._run_async(self._get_session)
+            return await sync_to_async(self._get_session)()
         return self._get_session(no_load)
 
-    async def _run_async(self, function: Callable[..., Result], *args: Any) -> Result:
-        return await self.manager.backend.run_async(function, *args)
-
     async def aload(self) -> dict[str, Any]:
-        return await self._run_async(self.load)
+        return await sync_to_async(self.load)()
 
     async def aexists(self, session_key: str) -> bool:
-        return await self._run_async(self.exists, session_key)
+        return await sync_to_async(self.exists)(session_key)
 
     _session = property(_get_session)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.contrib.auth import SESSION_KEY as AUTH_USER_KEY
 from django.contrib.auth import aget_user, get_user
 from django.contrib.sessions.backends.base import CreateError, UpdateError
 from django.utils.functional import SimpleLazyObject
 
 from ..backends.base import SessionNotCreated, SessionNotUpdated
-from ..backends.native_async import in_thread
 from ..conf import get_login_types
 from ..lifecycle.duplicate_login import forget_origin
 from ..lifecycle.limit import TooManySessions
@@ -162,13 +162,13 @@ class WritableSession(LazySession):
         self.modified = True
 
     async def acreate(self) -> None:
-        await self._run_async(self.create)
+        await sync_to_async(self.create)()
 
     async def asave(self, must_create: bool = False) -> None:
-        await self._run_async(self.save, must_create)
+        await sync_to_async(self.save)(must_create)
 
     async def adelete(self, session_key: str | None = None) -> None:
-        await self._run_async(self.delete, session_key)
+        await sync_to_async(self.delete)(session_key)
 
     async def acycle_key(self) -> None:
         await self._aget_session()
@@ -186,7 +186,7 @@ class WritableSession(LazySession):
         if self._session_key is None:
             self.flush()
         else:
-            await self._run_async(self.flush)
+            await sync_to_async(self.flush)()
 
     def delete(self, session_key: str | None = None) -> None:
         """End the session with this key, or this one, at once.
@@ -383,7 +383,7 @@ class WritableSession(LazySession):
             return False
         if self.manager.remove_session(session):
             self._note_removal(session.identifier)
-            users = in_thread(find_switch_users, session)
+            users = find_switch_users(session)
             announce(user_switched_back, self._request, users, self.login_type.name)
         return True
 

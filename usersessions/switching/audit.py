@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-from functools import partial
 
 from django.contrib.auth import get_user_model
 from django.dispatch import Signal
 from django.http import HttpRequest
 
-from ..backends.native_async import in_thread
 from ..signals import user_switched
 from .state import SwitchUsers
 
@@ -30,13 +28,9 @@ def announce(
         getattr(users.target_user, "pk", None),
         login_type,
     )
-    # Receivers use the database, and this may be the event loop.
-    in_thread(
-        partial(
-            signal.send,
-            sender=get_user_model(),
-            request=request,
-            login_type=login_type,
-            **users._asdict(),
-        )
+    signal.send(
+        sender=get_user_model(),
+        request=request,
+        login_type=login_type,
+        **users._asdict(),
     )

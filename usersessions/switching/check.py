@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..backends.base import SessionBackend
-from ..backends.native_async import in_thread
 from ..backends.session_manager import SessionManager
 from ..conf import LoginType, get_login_types
 from ..session.data import CorruptSessionData
@@ -43,7 +42,7 @@ def check_switch(
     Costs one query, one more for a session that was switched from another login type, and where
     the original user is no superuser those of ``has_more_rights()``. Never writes.
     """
-    users = in_thread(_entitled_users, session, login_type)
+    users = _entitled_users(session, login_type)
     if users is None or not _is_source_there(session, clock):
         return None
     move_to_current_key(session, users.original_user)
@@ -67,10 +66,7 @@ def _is_source_there(session: UserSession, clock: Callable[[], float]) -> bool:
         return False
     login_type = get_login_types()[source["login_type"]]
     backend = SessionManager.get_session_backend(login_type.name)
-    arguments = backend, original_id, source["login_at"], login_type, clock
-    if backend.is_awaitable:
-        return _has_session_since(*arguments)
-    return in_thread(_has_session_since, *arguments)
+    return _has_session_since(backend, original_id, source["login_at"], login_type, clock)
 
 
 def _has_session_since(

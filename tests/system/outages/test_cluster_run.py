@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import threading
 from collections.abc import Iterator
@@ -93,18 +92,16 @@ class Worker:
 
 
 class Team:
-    """Workers at work: each in a thread, or all on one event loop."""
+    """Workers at work, each in a thread."""
 
-    def __init__(self, backend: RedisSessionBackend, *, is_async: bool) -> None:
+    def __init__(self, backend: RedisSessionBackend) -> None:
         self.backend = backend
-        self.is_async = is_async
         self.members = [Worker(backend, number) for number in range(WORKERS)]
         self._has_ended = threading.Event()
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        targets = [self._run_loop] if self.is_async else [self._run(each) for each in self.members]
-        threads = [threading.Thread(target=target) for target in targets]
+        threads = [threading.Thread(target=self._run(each)) for each in self.members]
         for thread in threads:
             thread.start()
         try:
@@ -120,16 +117,6 @@ class Team:
                 worker.step()
 
         return run
-
-    def _run_loop(self) -> None:
-        async def run(worker: Worker) -> None:
-            while not self._has_ended.is_set():
-                await self.backend.run_async(worker.step)
-
-        async def run_all() -> None:
-            await asyncio.gather(*map(run, self.members))
-
-        asyncio.run(run_all())
 
     def wait_for_successes(self, number: int = ENOUGH) -> None:
         enough = self._successes + number
@@ -153,15 +140,14 @@ def set_coverage(cluster: RedisCluster, *, needs_all: bool) -> None:
         node.client.config_set("cluster-require-full-coverage", "yes" if needs_all else "no")
 
 
-@pytest.mark.parametrize("is_async", [False, True], ids=["threads", "loop"])
 @pytest.mark.parametrize("needs_all", [True, False], ids=["full coverage", "partial coverage"])
 def test_killed_node_loses_no_session_that_was_acknowledged(
-    redis_cluster: RedisCluster, needs_all: bool, is_async: bool
+    redis_cluster: RedisCluster, needs_all: bool
 ) -> None:
     set_coverage(redis_cluster, needs_all=needs_all)
     options = {"cluster": True, "nodes": redis_cluster.addresses, "socket_timeout": 2}
     backend = RedisSessionBackend("FE", options)
-    team = Team(backend, is_async=is_async)
+    team = Team(backend)
     victim = redis_cluster.nodes[1]
     with team.at_work():
         team.wait_for_successes()

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+import redis
 
 from tests.system.outages.browser import (
     Browser,
@@ -121,22 +122,23 @@ async def test_answer_that_comes_too_late_is_nobody_elses(
 @pytest.mark.parametrize("browser", [True], ids=["asgi"], indirect=True)
 @played
 async def test_answer_to_a_visitor_who_has_left_is_nobody_elses(
-    storage: Storage, browser: Browser, alice: Any
+    storage: Storage, browser: Browser, alice: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = Browser(is_async=True)
     await log_in(browser, alice)
     await other.see(putting("mug"))
-    has_come = asyncio.Event()
+    loop, was_asked = asyncio.get_running_loop(), asyncio.Event()
+    send = redis.connection.AbstractConnection.send_packed_command
 
-    async def aview(request: Any) -> Any:
-        has_come.set()
-        return await request.session.aget("basket")
+    def send_and_tell(*args: Any, **options: Any) -> None:
+        send(*args, **options)
+        loop.call_soon_threadsafe(was_asked.set)
 
     storage.server.pause()
-    visit = asyncio.ensure_future(browser.visit((reading()[0], aview)))
-    await has_come.wait()
-    for _ in range(20):  # steps of the event loop, after which the question is on its way
-        await asyncio.sleep(0)
+    with monkeypatch.context() as patch:
+        patch.setattr(redis.connection.AbstractConnection, "send_packed_command", send_and_tell)
+        visit = asyncio.ensure_future(browser.visit(reading()))
+        await was_asked.wait()
     visit.cancel()
     storage.server.resume()
     await asyncio.wait([visit])

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -15,22 +15,16 @@ from ...conf import get_login_type
 from ...session.expiry import kept_for
 from ...session.user_keys import UserId, stored_user_id
 from ...session.user_session import SessionRecord
-from .. import native_async
 from ..base import BATCH_SIZE, SessionBackend
 
 try:
-    import greenlet  # noqa: F401 - for native_async, which does without where nothing is awaited
-
     from . import scripts
     from .connection import RedisConnection
     from .options import find_faults
 except ImportError as exc:
     raise ImproperlyConfigured(
-        "RedisSessionBackend needs redis-py and greenlet: "
-        'python -m pip install "django-usersessions[redis]".'
+        'RedisSessionBackend needs redis-py: python -m pip install "django-usersessions[redis]".'
     ) from exc
-
-Result = TypeVar("Result")
 
 #: What a record holds where nothing else is said.
 BLANK: SessionRecord = {
@@ -65,7 +59,6 @@ class RedisSessionBackend(SessionBackend):
     """
 
     drops_expired = True
-    is_awaitable = True
 
     #: Returns Unix seconds; tests put another clock here.
     clock: Callable[[], float] = staticmethod(time.time)
@@ -75,9 +68,6 @@ class RedisSessionBackend(SessionBackend):
         faults = [setting + fault for fault in find_faults(self.options)]
         if faults:
             raise ImproperlyConfigured("\n".join(faults))
-
-    async def run_async(self, function: Callable[..., Result], *args: Any) -> Result:
-        return await native_async.run_on_loop(function, *args)
 
     @cached_property
     def _redis(self) -> RedisConnection:

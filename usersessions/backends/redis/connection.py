@@ -1,26 +1,20 @@
-"""One way to speak to Redis from synchronous and from async code."""
+"""The client of one set of options."""
 
 from __future__ import annotations
 
-import asyncio
 import re
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import redis
-import redis.asyncio
-import redis.asyncio.cluster
-import redis.asyncio.retry
-import redis.asyncio.sentinel
 import redis.cluster
 import redis.retry
 import redis.sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError
 
-from ..native_async import is_on_loop, wait_for
 from .options import Node, is_secure, parse_url
 from .pool import LendingPool
 from .scripts import Script
@@ -41,7 +35,7 @@ _NOT_OF_CONNECTIONS = {
 
 
 class RedisConnection:
-    """The clients of one set of options: one for all threads, and one for each event loop.
+    """The client of one set of options, for all threads.
 
     Nothing connects before the first command. No script is sent twice: whether one that got no
     answer was carried out, only the next reading tells. (Pipelines on a cluster, of commands that
@@ -51,23 +45,20 @@ class RedisConnection:
     def __init__(self, options: Mapping[str, Any]) -> None:
         self.options = options
         self._lock = threading.Lock()
-        self._of_threads: Any = None
-        self._loops: dict[asyncio.AbstractEventLoop, tuple[Any, AsyncGenerator[None, None]]] = {}
+        self._made: Any = None
 
     @property
     def is_cluster(self) -> bool:
         return bool(self.options.get("cluster"))
 
     def run(self, operation: Callable[[Any], Any]) -> Any:
-        """Return what an operation on the client gives; on an event loop, it is awaited."""
-        if is_on_loop():
-            return wait_for(self._run_on_loop(operation))
+        """Return what an operation on the client gives."""
         with self._naming_closed_connections():
             return operation(self._client)
 
     def command(self, *args: Any) -> Any:
         """Return the answer to a command that names its key. One round trip."""
-        if self._asks_directly:
+        if not self.is_cluster:
             return self._ask([args])[0]
         return self.run(lambda client: client.execute_command(*args))
 
@@ -83,7 +74,7 @@ class RedisConnection:
         """Return the answers to commands that go out together."""
         if not commands:
             return []
-        if self._asks_directly:
+        if not self.is_cluster:
             return self._ask(commands)
 
         def execute(client: Any) -> Any:
@@ -93,10 +84,6 @@ class RedisConnection:
             return pipeline.execute()
 
         return list(self.run(execute))
-
-    @property
-    def _asks_directly(self) -> bool:
-        return not self.is_cluster and not is_on_loop()
 
     def _ask(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Send commands on a connection of the client's, and return the answers.
@@ -130,7 +117,7 @@ class RedisConnection:
     def scan(self, pattern: str, count: int, start: str = "") -> Iterator[tuple[list[str], str]]:
         """Yield keys, about ``count`` at a time, each time with where to go on; "" at the end.
 
-        A key may come twice, as SCAN has it. Blocks, also on an event loop.
+        A key may come twice, as SCAN has it.
 
         :param start: where to go on; "": at the beginning, as whatever is no such place
         """
@@ -167,36 +154,25 @@ class RedisConnection:
 
     def close(self) -> None:
         with self._lock:
-            client, self._of_threads = self._of_threads, None
-        if client is not None:
-            for each in self._with_sentinels(client):
-                each.close()
+            client, self._made = self._made, None
+        if client is None:
+            return
+        client.close()
+        if "sentinels" in self.options:
+            for sentinel in client.connection_pool.sentinel_manager.sentinels:
+                sentinel.close()
 
-    # Clients
+    # The client
 
     @property
     def _client(self) -> Any:
-        client = self._of_threads
+        client = self._made
         if client is None:
             with self._lock:
-                if self._of_threads is None:
-                    self._of_threads = self._make_client(redis)
-                client = self._of_threads
+                if self._made is None:
+                    self._made = self._make_client()
+                client = self._made
         return client
-
-    async def _run_on_loop(self, operation: Callable[[Any], Any]) -> Any:
-        loop = asyncio.get_running_loop()
-        if loop not in self._loops:
-            client = self._make_client(redis.asyncio)
-            closer = self._close_with(loop, client)
-            self._loops[loop] = client, closer
-            await anext(closer)
-        client, _ = self._loops[loop]
-        with self._naming_closed_connections():
-            if self.is_cluster:
-                # Of the first commands at once, redis-py would fail most.
-                await client.initialize()
-            return await operation(client)
 
     @contextmanager
     def _naming_closed_connections(self) -> Iterator[None]:
@@ -205,50 +181,35 @@ class RedisConnection:
         except (AttributeError, TypeError, RuntimeError) as exc:
             if not self.is_cluster:
                 raise
-            # When a node goes away, redis-py closes connections to it that other threads or tasks
-            # are using; Pythons and event loops differ in what they say then.
+            # When a node goes away, redis-py closes connections to it that other threads are
+            # using; Pythons differ in what they say then.
             raise redis.ConnectionError("The connection was closed while it was used.") from exc
 
-    async def _close_with(
-        self, loop: asyncio.AbstractEventLoop, client: Any
-    ) -> AsyncGenerator[None, None]:
-        # Whoever ends a loop properly closes its asynchronous generators: the one sign of that.
-        try:
-            yield
-        finally:
-            del self._loops[loop]
-            for each in self._with_sentinels(client):
-                await each.aclose()
-
-    def _with_sentinels(self, client: Any) -> list[Any]:
-        if "sentinels" not in self.options:
-            return [client]
-        return [client, *client.connection_pool.sentinel_manager.sentinels]
-
-    def _make_client(self, kind: Any) -> Any:
-        """Return a client.
-
-        :param kind: the package ``redis`` or ``redis.asyncio``, which have the same names
-        """
-        arguments = self._arguments(kind)
+    def _make_client(self) -> Any:
+        arguments = self._arguments
         secure = is_secure(self.options)
         is_single = not self.is_cluster and "sentinels" not in self.options
         arguments = {"max_connections": MAX_CONNECTIONS if is_single else NO_LIMIT, **arguments}
         if self.is_cluster:
-            nodes = [kind.cluster.ClusterNode(*node) for node in self._nodes]
-            return kind.RedisCluster(startup_nodes=nodes, ssl=secure, **arguments)
+            nodes = [
+                redis.cluster.ClusterNode(*node)  # type: ignore[no-untyped-call]
+                for node in self._nodes
+            ]
+            return redis.RedisCluster(startup_nodes=nodes, ssl=secure, **arguments)
         if "sentinels" in self.options:
-            sentinels = kind.sentinel.Sentinel(
+            sentinels = redis.sentinel.Sentinel(  # type: ignore[no-untyped-call]
                 self.options["sentinels"], sentinel_kwargs=self._sentinel_arguments(arguments)
             )
             name = self.options["service_name"]
-            return sentinels.master_for(name, ssl=secure, **arguments)
+            return sentinels.master_for(  # type: ignore[no-untyped-call]
+                name, ssl=secure, **arguments
+            )
         if secure:
-            arguments["connection_class"] = kind.SSLConnection
+            arguments["connection_class"] = redis.SSLConnection
         elif "path" in arguments:
-            arguments["connection_class"] = kind.UnixDomainSocketConnection
-        pool = LendingPool if kind is redis else kind.BlockingConnectionPool
-        return kind.Redis.from_pool(pool(timeout=arguments["socket_connect_timeout"], **arguments))
+            arguments["connection_class"] = redis.UnixDomainSocketConnection
+        pool = LendingPool(timeout=arguments["socket_connect_timeout"], **arguments)
+        return redis.Redis.from_pool(pool)
 
     @property
     def _nodes(self) -> Sequence[Node]:
@@ -257,7 +218,8 @@ class RedisConnection:
         nodes: Sequence[Node] = self.options.get("nodes", default)
         return nodes
 
-    def _arguments(self, kind: Any) -> dict[str, Any]:
+    @property
+    def _arguments(self) -> dict[str, Any]:
         """Return the options in redis-py's words, without those that name no connection."""
         given = parse_url(self.options["url"]) if "url" in self.options else {}
         given |= {
@@ -271,7 +233,7 @@ class RedisConnection:
         return {
             "socket_timeout": TIMEOUT,
             "socket_connect_timeout": TIMEOUT,
-            "retry": kind.retry.Retry(NoBackoff(), 0),
+            "retry": redis.retry.Retry(NoBackoff(), 0),
             # With RESP3, redis-py 8 takes what waits on a pooled connection, its end too, for
             # notifications of the server's, and goes on using it.
             "protocol": 2,

@@ -7,12 +7,10 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from asgiref.sync import async_to_sync
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 
@@ -27,7 +25,7 @@ from tests.redis_servers import (
     redis,
     wait_until,
 )
-from usersessions import SessionBackend, SessionNotFound
+from usersessions import SessionNotFound
 
 README = Path(__file__).parents[4] / "README.rst"
 SETTING = 'USERSESSIONS["FE"]["OPTIONS"]'
@@ -35,19 +33,14 @@ URL = "redis://127.0.0.1:6379/0"
 
 
 def assert_works(backend: RedisSessionBackend) -> None:
-    """Assert that a session can be stored and read, by synchronous and by async code."""
+    """Assert that a session can be stored and read."""
     backend.validate_configuration()
     backend.set(IDENTIFIER, a_record(ses_userid=ALICE))
     assert [record["ses_tstamp"] for record in backend.get_by_user(ALICE)] == [
-        aget(backend, IDENTIFIER)["ses_tstamp"]
+        backend.get(IDENTIFIER)["ses_tstamp"]
     ]
     assert backend.remove_by_user(ALICE) == 1
-    assert backend._redis._loops == {}
     backend.close()
-
-
-def aget(backend: SessionBackend, identifier: str) -> Any:
-    return async_to_sync(backend.run_async)(backend.get, identifier)
 
 
 def faults_of(**options: Any) -> list[str]:
@@ -262,20 +255,13 @@ def test_system_check_tells_of_wrong_options(settings: Any) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("package", "name", "needs"),
-    [
-        ("redis", "RedisSessionBackend", "redis-py and greenlet"),
-        ("greenlet", "RedisSessionBackend", "redis-py and greenlet"),
-    ],
-)
-def test_missing_package_says_what_to_install(package: str, name: str, needs: str) -> None:
-    code = f"import sys; sys.modules[{package!r}] = None; from usersessions import {name}"
+def test_missing_package_says_what_to_install() -> None:
+    code = "import sys; sys.modules['redis'] = None; from usersessions import RedisSessionBackend"
     done = subprocess.run(  # noqa: S603 - our own interpreter
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     assert done.stderr.splitlines()[-1] == (
-        f"django.core.exceptions.ImproperlyConfigured: {name} needs {needs}: "
+        "django.core.exceptions.ImproperlyConfigured: RedisSessionBackend needs redis-py: "
         'python -m pip install "django-usersessions[redis]".'
     )
 
@@ -425,14 +411,9 @@ def test_server_that_nobody_vouches_for_is_refused(
     backend.validate_configuration()
     with pytest.raises(redis.ConnectionError, match="certificate verify failed"):
         backend.get(IDENTIFIER)
-    with pytest.raises(redis.ConnectionError, match="certificate verify failed"):
-        aget(backend, IDENTIFIER)
 
 
-@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
-def test_replica_that_the_sentinel_promotes_is_used_without_a_restart(
-    tmp_path: Path, is_async: bool
-) -> None:
+def test_replica_that_the_sentinel_promotes_is_used_without_a_restart(tmp_path: Path) -> None:
     servers = WatchedServers(tmp_path)
     options = {
         "sentinels": [("127.0.0.1", servers.sentinel.port)],
@@ -440,29 +421,11 @@ def test_replica_that_the_sentinel_promotes_is_used_without_a_restart(
         "database": 1,
     }
     backend = RedisSessionBackend("FE", options)
-
-    def read() -> Any:
-        return backend.get(IDENTIFIER)
-
-    async def store_and_lose_the_primary() -> Any:
-        await backend.run_async(backend.set, IDENTIFIER, a_record())
-        lose_the_primary()
-        with suppress(redis.ConnectionError):  # the loop may not have seen yet that it is gone
-            await backend.run_async(read)
-        return await backend.run_async(read)
-
-    def lose_the_primary() -> None:
+    try:
+        backend.set(IDENTIFIER, a_record())
         assert servers.primary.client.wait(1, 5000) == 1
         servers.fail_over()
-
-    try:
-        if is_async:
-            record = async_to_sync(store_and_lose_the_primary)()
-        else:
-            backend.set(IDENTIFIER, a_record())
-            lose_the_primary()
-            record = read()
-        assert record["ses_data"] == a_record()["ses_data"]
+        assert backend.get(IDENTIFIER)["ses_data"] == a_record()["ses_data"]
         assert_works_once_more(backend)
     finally:
         backend.close()
@@ -558,9 +521,8 @@ def test_server_that_was_restarted_is_used_again(tmp_path: Path) -> None:
         backend.update(IDENTIFIER, {"ses_data": b"new"})
         assert backend.get(IDENTIFIER)["ses_data"] == b"new"
         server.kill()
-        for read in (backend.get, lambda identifier: aget(backend, identifier)):
-            with pytest.raises(redis.ConnectionError):
-                read(IDENTIFIER)
+        with pytest.raises(redis.ConnectionError):
+            backend.get(IDENTIFIER)
         server.start()
         assert backend.get(IDENTIFIER)["ses_data"] == b"new"
     finally:
@@ -611,7 +573,7 @@ def test_tests_say_that_the_server_is_missing(
     [
         "unit/backends/redis/test_connection",
         "contract/test_redis",
-        "site/test_native_async",
+        "site/test_redis_requests",
         "site/test_admin_storages",
     ],
 )
@@ -628,5 +590,5 @@ def test_tests_say_that_the_package_is_missing(name: str, requires_all: bool) ->
         text=True,
         check=False,
     )
-    assert "These tests need redis-py and greenlet: install the extra [redis]." in done.stdout
+    assert "These tests need redis-py: install the extra [redis]." in done.stdout
     assert ("1 error" if requires_all else "1 skipped") in done.stdout

@@ -178,12 +178,12 @@ def test_threads_that_begin_together_have_one_client(
     make_client = RedisConnection._make_client
     made = []
 
-    def begin_meanwhile(self: RedisConnection, kind: Any) -> Any:
+    def begin_meanwhile(self: RedisConnection) -> Any:
         made.append(self)
         if len(made) == 1:  # pragma: no branch - that there is no other is what is tested
             other.start()
             other.join(0.5)  # as far as it comes
-        return make_client(self, kind)
+        return make_client(self)
 
     monkeypatch.setattr(RedisConnection, "_make_client", begin_meanwhile)
     other = Thread(target=connection.command, args=("PING",))

@@ -1,26 +1,19 @@
-"""Sessions in Redis behind the middleware: what a request costs, and that it needs no thread."""
+"""Sessions in Redis behind the middleware: what a request costs, and that a whole site works."""
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
-import gc
 import re
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import StringIO
 from typing import Any
 
 import pytest
-from asgiref.sync import async_to_sync
 from django.contrib import auth as django_auth
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth import update_session_auth_hash
 from django.core.management import call_command
-from django.http import HttpResponse
-from django.test import AsyncClient, AsyncRequestFactory
+from django.test import AsyncClient
 
 from tests.conftest import Clock
 from tests.old_engines import OldSite
@@ -31,14 +24,10 @@ from tests.redis_servers import (
     Storage,
     redis,
     scripts,
-    wait_until,
 )
 from tests.urls import avisit, visit
 from usersessions import auth
-from usersessions.backends import native_async
-from usersessions.middleware import UserSessionMiddleware
 from usersessions.models import BackendSession, FrontendSession
-from usersessions.store import SessionStore
 from usersessions.test import Client
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.urls")]
@@ -67,22 +56,15 @@ class RoundTrips:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.sent: list[str] = []
         self._is_counting = False
-        sync, awaited = (
-            redis.connection.AbstractConnection,
-            redis.asyncio.connection.AbstractConnection,
-        )
-        send, asend = sync.send_packed_command, awaited.send_packed_command
+        send = redis.connection.AbstractConnection.send_packed_command
 
         def note_and_send(connection: Any, command: Any, **options: Any) -> Any:
             self._note(command)
             return send(connection, command, **options)
 
-        async def note_and_asend(connection: Any, command: Any, **options: Any) -> Any:
-            self._note(command)
-            return await asend(connection, command, **options)
-
-        monkeypatch.setattr(sync, "send_packed_command", note_and_send)
-        monkeypatch.setattr(awaited, "send_packed_command", note_and_asend)
+        monkeypatch.setattr(
+            redis.connection.AbstractConnection, "send_packed_command", note_and_send
+        )
 
     def _note(self, command: Any) -> None:
         packed = command if isinstance(command, bytes) else b"".join(command)
@@ -112,14 +94,6 @@ def read(request: Any) -> Any:
     return request.session.get("basket")
 
 
-async def aput(request: Any) -> None:
-    await request.session.aset("basket", {"apple": 3})
-
-
-async def aread(request: Any) -> Any:
-    return await request.session.aget("basket")
-
-
 # What a request costs
 
 
@@ -137,6 +111,9 @@ def steps(alice: Any) -> dict[str, tuple[Any, Any]]:
 
     async def nothing(request: Any) -> None:
         return None
+
+    async def aread(request: Any) -> Any:
+        return await request.session.aget("basket")
 
     return {
         "nothing": (lambda request: None, nothing),
@@ -176,278 +153,7 @@ def test_round_trips_of_a_visit(
     assert trips("read") == []
 
 
-@pytest.mark.parametrize("cluster_of_three", [False, True], ids=["single", "cluster"])
-def test_async_requests_need_no_thread(
-    request: pytest.FixtureRequest, settings: Any, thread_hops: list[str], cluster_of_three: bool
-) -> None:
-    if cluster_of_three:
-        cluster = request.getfixturevalue("redis_cluster")
-        options = {"cluster": True, "nodes": cluster.addresses}
-        storage = Storage(cluster.nodes, options)
-        storage.use(settings)
-    else:
-        storage = request.getfixturevalue("storage")
-        storage.use(settings)
-
-    async def answer(view: Any, cookie: str) -> HttpResponse:
-        async def get_response(request: Any) -> HttpResponse:
-            return HttpResponse(repr(await view(request)))
-
-        request = AsyncRequestFactory().get("/")
-        request.COOKIES["fe_sessionid"] = cookie
-        response = await UserSessionMiddleware(get_response)(request)
-        assert isinstance(response, HttpResponse)
-        return response
-
-    async def visits() -> None:
-        cookie = (await answer(aput, "")).cookies["fe_sessionid"].value
-        assert (await answer(aread, cookie)).content == b"{'apple': 3}"
-
-        async def flush(request: Any) -> None:
-            await request.session.aflush()
-
-        assert (await answer(flush, cookie)).cookies["fe_sessionid"].value == ""
-        assert (await answer(aread, cookie)).content == b"None"
-
-    async_to_sync(visits)()
-    assert thread_hops == []
-    storage.close()
-
-
-# Loops
-
-
-def answer_to(view: Any, cookies: dict[str, str] | None = None) -> Any:
-    """Return a coroutine that answers one request behind the middleware alone."""
-
-    async def get_response(request: Any) -> HttpResponse:
-        return HttpResponse(repr(await view(request)))
-
-    async def answer() -> Any:
-        request = AsyncRequestFactory().get("/")
-        request.COOKIES.update(cookies or {})
-        return await UserSessionMiddleware(get_response)(request)
-
-    return answer()
-
-
-def test_two_hundred_requests_at_once_lose_nothing(backend: Any) -> None:
-    async def visits() -> Any:
-        cookies = {"fe_sessionid": (await answer_to(aput)).cookies["fe_sessionid"].value}
-
-        def add(number: int) -> Any:
-            async def view(request: Any) -> None:
-                await request.session.aset(f"x{number % 10}", 1)
-
-            return answer_to(view, cookies)
-
-        async def keys(request: Any) -> Any:
-            return sorted(await request.session.akeys())
-
-        # Ten at once onto one session; the others read it or begin one of their own.
-        others = [answer_to(aread, cookies) for _ in range(95)]
-        others += [answer_to(aput) for _ in range(95)]
-        responses = await asyncio.gather(*map(add, range(10)), *others)
-        assert {response.status_code for response in responses} == {200}
-        return (await answer_to(keys, cookies)).content
-
-    names = ["basket", *(f"x{number}" for number in range(10))]
-    assert async_to_sync(visits)() == repr(names).encode()
-    assert len(list(backend.get_all())) == 96
-
-
-def connections(storage: Storage) -> set[str]:
-    return {client["id"] for each in storage.clients for client in each.client_list()}
-
-
-def test_loop_that_ends_leaves_no_connection(
-    storage: Storage, backend: Any, recwarn: pytest.WarningsRecorder
-) -> None:
-    async def answer() -> None:
-        await answer_to(aput)
-
-    before = connections(storage)
-    for _ in range(3):
-        async_to_sync(answer)()
-        assert backend._redis._loops == {}
-    gc.collect()
-    assert [str(warning.message) for warning in recwarn] == []
-    wait_until(lambda: connections(storage) <= before, "all connections are closed")
-
-
-def test_loops_of_several_threads_have_connections_of_their_own(backend: Any) -> None:
-    def serve(_: int) -> None:
-        for _ in range(10):
-            asyncio.run(answer_to(aput))
-
-    with ThreadPoolExecutor(4) as threads:
-        list(threads.map(serve, range(4)))
-    assert backend._redis._loops == {}
-    assert len(list(backend.get_all())) == 40
-
-
-# Code on the loop
-
-
-def on_loop(function: Callable[..., Any], *args: Any) -> Any:
-    return async_to_sync(native_async.run_on_loop)(function, *args)
-
-
-async def wait_and_return(value: Any) -> Any:
-    await asyncio.sleep(0)
-    return value
-
-
-async def wait_and_raise(exc: BaseException) -> None:
-    await asyncio.sleep(0)
-    raise exc
-
-
-def test_synchronous_code_waits_as_often_as_it_likes() -> None:
-    def add(*numbers: int) -> int:
-        return sum(native_async.wait_for(wait_and_return(number)) for number in numbers)
-
-    assert on_loop(add, 1, 2, 3) == 6
-
-
-def test_code_that_never_waits_runs_as_well() -> None:
-    assert on_loop(native_async.is_on_loop) is True
-    assert native_async.is_on_loop() is False
-
-
-def test_error_of_what_is_awaited_reaches_the_code_with_its_traceback() -> None:
-    seen: list[str] = []
-
-    def try_it() -> None:
-        try:
-            native_async.wait_for(wait_and_raise(KeyError("x")))
-        except KeyError:
-            seen.append("inside")
-            raise
-
-    with pytest.raises(KeyError) as caught:
-        on_loop(try_it)
-    assert seen == ["inside"]
-    names = [entry.name for entry in caught.traceback]
-    assert {"try_it", "wait_and_raise"} <= set(names)
-
-
-def test_code_may_go_on_after_an_error() -> None:
-    def try_again() -> str:
-        with suppress(KeyError):
-            native_async.wait_for(wait_and_raise(KeyError("x")))
-        return native_async.wait_for(wait_and_return("went on"))
-
-    assert on_loop(try_again) == "went on"
-
-
-def test_error_of_the_code_itself_passes_through() -> None:
-    with pytest.raises(ZeroDivisionError):
-        on_loop(lambda: 1 // 0)
-
-
-def test_context_is_the_callers() -> None:
-    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
-
-    def look() -> tuple[str, str]:
-        before = variable.get()
-        native_async.wait_for(wait_and_return(None))
-        return before, variable.get()
-
-    async def call() -> Any:
-        variable.set("callers")
-        return await native_async.run_on_loop(look)
-
-    assert async_to_sync(call)() == ("callers", "callers")
-
-
-def test_what_blocks_goes_to_a_thread() -> None:
-    def look() -> tuple[int, int]:
-        return threading.get_ident(), native_async.in_thread(threading.get_ident)
-
-    here, there = on_loop(look)
-    assert here != there
-    assert native_async.in_thread(threading.get_ident) == threading.get_ident()
-
-
-def test_thread_of_code_on_the_loop_is_not_on_the_loop() -> None:
-    assert on_loop(lambda: native_async.in_thread(native_async.is_on_loop)) is False
-
-
-def test_caller_who_leaves_does_not_stop_the_code() -> None:
-    done: list[str] = []
-
-    async def leave() -> None:
-        is_waiting, may_go_on = asyncio.Event(), asyncio.Event()
-
-        async def wait() -> None:
-            is_waiting.set()
-            await may_go_on.wait()
-
-        def work() -> None:
-            native_async.wait_for(wait())
-            done.append("work")
-
-        task = asyncio.create_task(native_async.run_on_loop(work))
-        await is_waiting.wait()
-        task.cancel()
-        may_go_on.set()
-        with suppress(asyncio.CancelledError):
-            await task
-        assert task.cancelled()
-
-    async_to_sync(leave)()
-    assert done == ["work"]
-
-
-def test_client_that_leaves_while_the_session_is_stored_finds_all_of_it_stored(
-    backend: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def leave_while_storing() -> None:
-        is_storing, may_go_on = asyncio.Event(), asyncio.Event()
-        finish = SessionStore.finish
-
-        async def wait() -> None:
-            is_storing.set()
-            await may_go_on.wait()
-
-        def slow_finish(store: SessionStore, **options: Any) -> None:
-            native_async.wait_for(wait())
-            finish(store, **options)
-
-        monkeypatch.setattr(SessionStore, "finish", slow_finish)
-        task = asyncio.create_task(answer_to(aput))
-        await is_storing.wait()
-        task.cancel()
-        may_go_on.set()
-        with suppress(asyncio.CancelledError):
-            await task
-
-    async_to_sync(leave_while_storing)()
-    assert [record["ses_data"] for record in backend.get_all()] == [b'{"basket":{"apple":3}}']
-
-
 # Databases beside
-
-
-def test_original_user_is_asked_for_in_a_thread(
-    backend: Any, alice: Any, superuser: Any, thread_hops: list[str]
-) -> None:
-    client = AsyncClient()
-
-    def switch(request: Any) -> None:
-        django_auth.login(request, superuser)
-        auth.switch_user(request, alice)
-
-    response = visit(Client(), switch)
-    client.cookies["fe_sessionid"] = response.cookies["fe_sessionid"].value
-    thread_hops.clear()
-
-    async def session_only(request: Any) -> Any:
-        return await request.session.aget("backuserid")
-
-    assert avisit(client, session_only).content == repr(superuser.pk).encode()
-    assert thread_hops.count("_entitled_users") == 1
 
 
 @pytest.mark.parametrize("login_types", [("FE",), ("FE", "BE")], ids="+".join)
@@ -456,7 +162,6 @@ def test_session_that_a_switch_hangs_on_is_asked_for_where_it_is_kept(
     settings: Any,
     alice: Any,
     superuser: Any,
-    thread_hops: list[str],
     login_types: tuple[str, ...],
 ) -> None:
     storage.use(settings, *login_types)
@@ -464,13 +169,11 @@ def test_session_that_a_switch_hangs_on_is_asked_for_where_it_is_kept(
     client.force_login(superuser, login_type="BE")
     visit(client, lambda request: auth.switch_user(request, alice, login_type="FE"), "/admin/")
     async_client.cookies["fe_sessionid"] = client.cookies["fe_sessionid"].value
-    thread_hops.clear()
 
     async def session_only(request: Any) -> Any:
         return await request.session.aget("backuserid")
 
     assert avisit(async_client, session_only).content == repr(superuser.pk).encode()
-    assert thread_hops.count("_has_session_since") == 2 - len(login_types)
     visit(client, django_auth.logout, "/admin/")
     assert avisit(async_client, session_only).content == b"None"
     assert storage.listed(alice.pk) == set()
@@ -505,8 +208,8 @@ def test_backend_in_the_database_beside_frontend_in_redis(backend: Any, editor: 
     assert FrontendSession.objects.count() == 0
 
 
-def test_error_page_for_one_session_is_made_in_a_thread(
-    storage: Storage, settings: Any, alice: Any, thread_hops: list[str]
+def test_session_that_is_stored_gets_its_cookie_although_another_one_fails(
+    storage: Storage, settings: Any, alice: Any
 ) -> None:
     """Whoever is logged in by one session must get its cookie although another one failed."""
     storage.use(settings, "FE", "BE", MAX_DATA_SIZE=2000)
@@ -518,23 +221,20 @@ def test_error_page_for_one_session_is_made_in_a_thread(
 
     response = avisit(client, log_in_and_overdo)
     assert (response.status_code, set(response.cookies)) == (500, {"be_sessionid"})
-    assert "_answer_to_failure" in thread_hops
 
 
 @pytest.mark.parametrize("error", [AttributeError, TypeError, RuntimeError])
-@pytest.mark.parametrize("is_async", [False, True], ids=["thread", "loop"])
 def test_connection_that_others_close_is_an_error_of_the_cluster(
-    redis_cluster: RedisCluster, error: type[Exception], is_async: bool
+    redis_cluster: RedisCluster, error: type[Exception]
 ) -> None:
-    """redis-py closes one that is in use when a node goes away; loops differ in what they say."""
+    """redis-py closes one that is in use when a node goes away; Pythons differ in what they say."""
     backend = RedisSessionBackend("FE", {"cluster": True, "nodes": redis_cluster.addresses})
 
     def use(client: Any) -> None:
         raise error
 
-    run: Any = async_to_sync(backend.run_async) if is_async else lambda call, *args: call(*args)
     with pytest.raises(redis.ConnectionError) as caught:
-        run(backend._redis.run, use)
+        backend._redis.run(use)
     assert str(caught.value) == "The connection was closed while it was used."
     assert isinstance(caught.value.__cause__, error)
     backend.close()
@@ -626,22 +326,6 @@ def test_limit_on_sessions_costs_two_round_trips_and_a_list_before_a_refusal(
     assert trips("refuse-login") == [*is_free, *is_free, "EVALSHA"]  # the last one stores it
     assert trips("refuse-login") == reads
     assert trips("end-oldest") == ["EVALSHA", "EVALSHA", "MGET", "EVALSHA"]
-
-
-def test_async_login_with_a_limit_needs_a_thread_for_the_lock_alone(
-    storage: Storage, settings: Any, alice: Any, thread_hops: list[str]
-) -> None:
-    storage.use(settings, MAX_SESSIONS_PER_USER=1)
-
-    async def log_in(request: Any) -> None:
-        await request.session.aset("_auth_user_id", str(alice.pk))
-
-    async def serve() -> None:
-        await answer_to(log_in)
-
-    async_to_sync(serve)()
-    assert thread_hops == ["SessionLimit._store_login"]
-    assert len(storage.listed(alice.pk)) == 1
 
 
 def test_login_that_fails_before_it_ends_others_leaves_them_and_succeeds_when_it_is_repeated(
