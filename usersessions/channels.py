@@ -7,8 +7,7 @@ from typing import Any
 
 from django.core.handlers.asgi import ASGIRequest
 
-from .conf import get_login_type_for
-from .request.by_login_type import UserSessions
+from .request.by_login_type import UserSessions, get_login_type_for
 
 
 class SessionMiddleware:

@@ -13,13 +13,11 @@ from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 from django.conf import settings
-from django.conf.urls.i18n import is_language_prefix_patterns_used
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.http import HttpRequest
 from django.http.request import split_domain_port
 from django.utils.module_loading import import_string
-from django.utils.translation import get_language_from_path
 
 from .defaults import BUILT_IN, DATABASE_BACKEND, SETTINGS
 from .session.data import Serializer
@@ -174,7 +172,9 @@ class SettingError:
     hint: str
 
 
-class _Configuration(NamedTuple):
+class Configuration(NamedTuple):
+    """All of USERSESSIONS, and what follows from it."""
+
     login_types: dict[str, LoginType]
     errors: list[SettingError]
     default: LoginType | None = None
@@ -187,11 +187,15 @@ def get_login_types() -> dict[str, LoginType]:
 
     :raises ImproperlyConfigured: anything in USERSESSIONS is wrong; names all of it
     """
-    return _sound_configuration().login_types
+    return get_configuration().login_types
 
 
 @lru_cache(maxsize=1)
-def _sound_configuration() -> _Configuration:
+def get_configuration() -> Configuration:
+    """Return what the site has set. Costs nothing but the first time.
+
+    :raises ImproperlyConfigured: anything in USERSESSIONS is wrong; names all of it
+    """
     configuration = _configuration()
     if configuration.errors:
         raise ImproperlyConfigured(
@@ -213,7 +217,7 @@ def get_login_type(name: str) -> LoginType:
 
 def get_default_login_type() -> LoginType:
     """Return the login type of all paths that no prefix claims: the first without URL_PREFIXES."""
-    default = _sound_configuration().default
+    default = get_configuration().default
     assert default is not None
     return default
 
@@ -229,31 +233,12 @@ def get_engine_login_type() -> LoginType:
     return get_default_login_type()
 
 
-def get_login_type_for(request: HttpRequest) -> LoginType:
-    """Return the first login type one of whose URL_PREFIXES starts the path, else the default.
-
-    The language prefix of ``i18n_patterns`` does not count as part of the path.
-    """
-    path = request.path_info
-    urlconf = getattr(request, "urlconf", None) or settings.ROOT_URLCONF
-    if is_language_prefix_patterns_used(urlconf)[0]:
-        language = get_language_from_path(path)
-        if language:
-            path = path[len(language) + 1 :]
-    configuration = _sound_configuration()
-    for prefixes, login_type in configuration.by_prefixes:
-        if path.startswith(prefixes):
-            return login_type
-    assert configuration.default is not None
-    return configuration.default
-
-
 def get_adopting_types() -> tuple[LoginType, ...]:
     """Return the login types that take over the sessions of the engine that the site had.
 
     The default one comes first if it is among them.
     """
-    return _sound_configuration().adopting
+    return get_configuration().adopting
 
 
 def find_setting_errors() -> list[SettingError]:
@@ -262,10 +247,10 @@ def find_setting_errors() -> list[SettingError]:
 
 
 @lru_cache(maxsize=1)
-def _configuration() -> _Configuration:
+def _configuration() -> Configuration:
     given = getattr(settings, "USERSESSIONS", {})
     if not isinstance(given, Mapping):
-        return _Configuration(
+        return Configuration(
             {},
             [
                 SettingError(
@@ -286,7 +271,7 @@ def _configuration() -> _Configuration:
             login_types[name] = _login_type(name, given.get(name, {}))
     errors += _errors_between(login_types, complete=not errors)
     if errors:
-        return _Configuration(login_types, errors)
+        return Configuration(login_types, errors)
     _share_adoption(login_types, given)
     default = _default_of(login_types)
     by_prefixes = [
@@ -294,7 +279,7 @@ def _configuration() -> _Configuration:
     ]
     adopting = [found for found in login_types.values() if found.adopt_from]
     adopting.sort(key=lambda found: found is not default)
-    return _Configuration(login_types, errors, default, tuple(by_prefixes), tuple(adopting))
+    return Configuration(login_types, errors, default, tuple(by_prefixes), tuple(adopting))
 
 
 def _default_of(login_types: dict[str, LoginType]) -> LoginType:
@@ -410,7 +395,7 @@ def _errors_between(login_types: dict[str, LoginType], *, complete: bool) -> lis
 def _reset(*, setting: str, **_: object) -> None:
     if setting == "USERSESSIONS" or setting.startswith("SESSION_COOKIE_"):
         _configuration.cache_clear()
-        _sound_configuration.cache_clear()
+        get_configuration.cache_clear()
 
 
 setting_changed.connect(_reset, dispatch_uid="usersessions.conf")

@@ -19,6 +19,7 @@ from .lifecycle.current_request import get_current_request
 from .session.user_keys import UserId, stored_user_id
 from .signals import user_switched
 from .store import SessionStore
+from .store.login import bind_login
 
 logger = logging.getLogger("usersessions.receivers")
 
@@ -32,7 +33,7 @@ def elevate_on_login(sender: Any, request: HttpRequest, user: Any, **kwargs: Any
     """
     session = getattr(request, "session", None)
     if isinstance(session, SessionStore) and session.get(AUTH_USER_KEY) == str(user.pk):
-        session.bind_login(user.pk)
+        bind_login(session, user.pk)
 
 
 def log_switch(

@@ -16,7 +16,8 @@ from django.test import Client as DjangoClient
 from django.test.client import ClientMixin as DjangoClientMixin
 from django.urls import NoReverseMatch, reverse
 
-from .conf import LoginType, get_default_login_type, get_login_type, get_login_type_for
+from .conf import LoginType, get_default_login_type, get_login_type
+from .request.by_login_type import get_login_type_for
 from .request.cookies import send_cookie
 from .store import SessionStore
 

@@ -28,6 +28,7 @@ from tests.urls import site_of, visit
 from usersessions import SessionBackend, UserSession, UserSessionManager
 from usersessions.adoption.engines import CacheEngine, OldSession, TableEngine
 from usersessions.auth import is_login_recent, own_sessions
+from usersessions.lifecycle.saving import SessionSaver
 from usersessions.middleware import UserSessionMiddleware
 from usersessions.models import BackendSession, FrontendSession
 from usersessions.test import Client
@@ -628,14 +629,14 @@ def test_arrival_that_meets_a_change_is_noted_by_the_next_request(
     old_site: OldSite, alice: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client, _ = adopted(old_site, alice)
-    note_arrival = UserSessionManager.note_arrival
+    note_arrival = SessionSaver.note_arrival
 
-    def change_it_first(manager: UserSessionManager, session: UserSession) -> None:
+    def change_it_first(saver: SessionSaver, session: UserSession) -> None:
         monkeypatch.undo()
         visit(client, put_basket)
-        note_arrival(manager, session)
+        note_arrival(saver, session)
 
-    monkeypatch.setattr(UserSessionManager, "note_arrival", change_it_first)
+    monkeypatch.setattr(SessionSaver, "note_arrival", change_it_first)
     other = client_with("")
     other.cookies["fe_sessionid"] = client.cookies["fe_sessionid"].value
     visit(other, who)

@@ -313,7 +313,7 @@ def test_session_that_was_ended_stays_ended_although_the_client_leaves(
 def test_client_that_leaves_while_the_session_is_stored_finds_all_of_it_stored(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    finish = SessionStore.finish
+    write = SessionStore.write
     was_cancelled = threading.Event()
     seen: list[HttpRequest | None] = []
 
@@ -325,10 +325,10 @@ def test_client_that_leaves_while_the_session_is_stored_finds_all_of_it_stored(
         loop = asyncio.get_running_loop()
         is_storing, is_stored = asyncio.Event(), asyncio.Event()
 
-        def slow_finish(store: SessionStore, **options: Any) -> None:
+        def slow_write(store: SessionStore) -> None:
             loop.call_soon_threadsafe(is_storing.set)
             assert was_cancelled.wait(timeout=10)
-            finish(store, **options)
+            write(store)
             loop.call_soon_threadsafe(is_stored.set)
 
         async def answer() -> None:
@@ -337,7 +337,7 @@ def test_client_that_leaves_while_the_session_is_stored_finds_all_of_it_stored(
             finally:
                 seen.append(get_current_request())
 
-        monkeypatch.setattr(SessionStore, "finish", slow_finish)
+        monkeypatch.setattr(SessionStore, "write", slow_write)
         task = asyncio.create_task(answer())
         await is_storing.wait()
         task.cancel()

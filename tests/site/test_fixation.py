@@ -120,7 +120,7 @@ def elevate_with_the_manager(victim: Client, user: Any) -> None:
         }
         session = store.user_session
         session.data.update(write)
-        store.adopt(store.manager.elevate_to_fixated_user_session(session, user.pk))
+        store.continue_with(store.manager.elevate_to_fixated_user_session(session, user.pk))
 
     visit(victim, view)
 

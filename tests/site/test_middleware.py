@@ -1153,7 +1153,7 @@ def test_session_that_somebody_else_renewed_can_be_adopted(client: Client, alice
         kept = SessionManager.invalidate_all_sessions_by_user_id(
             "FE", alice.pk, keep=request.session.user_session
         )
-        request.session.adopt(kept)
+        request.session.continue_with(kept)
 
     assert identifier_in(the_cookie(visit(client, view)).value)
     assert visit(client, lambda request: request.user.username).content == b"'alice'"
@@ -1164,7 +1164,7 @@ def test_session_elevated_by_the_manager_alone_stays_bound(client: Client, alice
         session = UserSessionManager.create("FE").elevate_to_fixated_user_session(
             request.session.user_session, alice.pk
         )
-        request.session.adopt(session)
+        request.session.continue_with(session)
 
     visit(client, view)
     visit(client, put_basket)
@@ -1400,7 +1400,7 @@ def test_adopted_session_whose_renewal_was_rolled_back_keeps_the_old_cookie(
         kept = SessionManager.invalidate_all_sessions_by_user_id(
             "FE", alice.pk, keep=request.session.user_session
         )
-        request.session.adopt(kept)
+        request.session.continue_with(kept)
         raise RuntimeError
 
     client.raise_request_exception = False

@@ -23,6 +23,7 @@ from usersessions.auth import RecentLoginRequiredMixin, recent_login_required
 from usersessions.auth.recent_login import RecentLogin
 from usersessions.models import BackendSession, FrontendSession
 from usersessions.store import SessionStore
+from usersessions.store.login import confirm_login
 from usersessions.test import AsyncClient, Client
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.urls_recent_login")]
@@ -422,7 +423,7 @@ def test_confirmation_keeps_what_another_request_stored_meanwhile(
     mine, theirs = in_parallel(visitor), in_parallel(visitor)
     theirs["basket"] = {"desk-lamp": 1}
     theirs.save()
-    mine.confirm_login()
+    confirm_login(mine)
     mine.save()
     stored = SessionStore(mine.session_key)
     assert stored["basket"] == {"desk-lamp": 1}
@@ -433,7 +434,7 @@ def test_request_that_comes_late_neither_takes_a_confirmation_back_nor_revives_t
     visitor: Client, clock: Clock
 ) -> None:
     mine, theirs = in_parallel(visitor), in_parallel(visitor)
-    mine.confirm_login()
+    confirm_login(mine)
     mine.save()
     theirs["basket"] = {"desk-lamp": 1}
     with pytest.raises(UpdateError):
@@ -459,7 +460,7 @@ def test_confirmation_of_a_session_that_ended_meanwhile_brings_nothing_back(
 ) -> None:
     mine = in_parallel(visitor)
     visitor.logout()
-    mine.confirm_login()
+    confirm_login(mine)
     with pytest.raises(UpdateError):
         mine.save()
     assert FrontendSession.objects.count() == 0

@@ -25,7 +25,7 @@ from tests.site.test_middleware import put_basket, read_basket, session_cookies
 from tests.urls import avisit, visit
 from usersessions import TooManySessions, UserSessionManager, auth
 from usersessions.backends.base import SessionBackend
-from usersessions.lifecycle.user_lock import while_user_is_locked
+from usersessions.lifecycle.user_lock import user_lock
 from usersessions.models import BackendSession, FrontendSession
 from usersessions.test import AsyncClient, Client
 
@@ -731,21 +731,24 @@ def test_login_that_fails_halfway_leaves_everybody_their_session(
 
 
 def test_user_without_a_row_leaves_nothing_to_lock() -> None:
-    assert while_user_is_locked(2_000_000_000, sum, [1, 2]) == 3
+    with user_lock(2_000_000_000):
+        assert connection.in_atomic_block
 
 
 def test_locking_changes_nothing_of_the_user(alice: Any) -> None:
     users = type(alice).objects
     before = list(users.values())
-    while_user_is_locked(alice.pk, lambda: None)
+    with user_lock(alice.pk):
+        pass
     assert list(users.values()) == before
 
 
 def test_error_under_the_lock_takes_back_what_was_written_there(alice: Any) -> None:
     def write_and_fail() -> None:
-        UserFactory(username="carol")
-        raise StorageIsGone
+        with user_lock(alice.pk):
+            UserFactory(username="carol")
+            raise StorageIsGone
 
     with pytest.raises(StorageIsGone):
-        while_user_is_locked(alice.pk, write_and_fail)
+        write_and_fail()
     assert not type(alice).objects.filter(username="carol").exists()

@@ -315,7 +315,7 @@ def test_collection_tells_users_from_visitors(client: Client, alice: Any, clock:
     manager.fixate_anonymous_session(visitor)
     manager.elevate_to_fixated_user_session(manager.create_anonymous_session(), alice.pk)
     clock.forward(6001)
-    assert manager.backend.count_garbage(*manager.garbage_limits, now=int(clock())) == 1
+    assert manager.backend.count_garbage(*manager.expiry.retention, now=int(clock())) == 1
     assert manager.collect_garbage(100) == 1
     assert owners() == [None]
     clock.forward(86401)

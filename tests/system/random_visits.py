@@ -20,6 +20,7 @@ from usersessions.conf import get_login_type
 from usersessions.lifecycle.user_session_manager import UserSessionManager
 from usersessions.middleware import UserSessionMiddleware
 from usersessions.session.data import decode
+from usersessions.store import Written
 
 BROWSERS = 2
 COOKIE = "fe_sessionid"
@@ -116,7 +117,7 @@ class Site:
 
         response = UserSessionMiddleware(get_response)(request)
         acknowledge()
-        seen += f"; saved: {request.session.was_saved}, cookies: {[*response.cookies]}"
+        seen += f"; saved: {request.session.written}, cookies: {[*response.cookies]}"
         if stolen is None and COOKIE in response.cookies:
             value = response.cookies[COOKIE].value
             self.cookies[browser] = {COOKIE: value} if value else {}
@@ -217,7 +218,7 @@ class Site:
 
     def _if_saved(self, request: Any, note: Callable[[], None]) -> Callable[[], None]:
         def acknowledge() -> None:
-            if request.session.was_saved:
+            if request.session.written is Written.DATA:
                 self.model.counts["acknowledged"] += 1
                 note()
             else:
@@ -234,7 +235,9 @@ class Site:
         login, line = session.get(LOGIN), session.get(LINE)
         identifier = session.user_session.stored_identifier
         return lambda: (
-            self.model.note_end(login, line) if session._changes.has_removed(identifier) else None
+            self.model.note_end(login, line)
+            if session.changes and session.changes.has_removed(identifier)
+            else None
         )
 
     # What somebody else does

@@ -29,7 +29,7 @@ from tests.factories import UserFactory
 from tests.urls import site_of
 from usersessions import SessionManager, TooManySessions, UserSessionManager, auth
 from usersessions.backends.base import SessionBackendError
-from usersessions.lifecycle.user_lock import while_user_is_locked
+from usersessions.lifecycle.user_lock import user_lock
 from usersessions.test import AsyncClient, Client
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.urls("tests.urls")]
@@ -265,6 +265,11 @@ def test_nobody_is_let_in_while_somebody_is_in_there(
 
     in_threads(enter, enter)
     assert met == []
+
+
+def while_user_is_locked(user_id: Any, function: Any, *args: Any) -> Any:
+    with user_lock(user_id):
+        return function(*args)
 
 
 def test_users_do_not_wait_for_each_other() -> None:

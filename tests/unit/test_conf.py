@@ -11,6 +11,7 @@ from django.core.signing import JSONSerializer
 from django.http import HttpRequest
 from django.test import RequestFactory
 
+from tests.serving import serving
 from usersessions import CookieScope, DatabaseSessionBackend, IpLocker
 from usersessions.conf import (
     LoginType,
@@ -21,11 +22,11 @@ from usersessions.conf import (
     get_default_login_type,
     get_engine_login_type,
     get_login_type,
-    get_login_type_for,
     get_login_types,
     remote_addr,
 )
-from usersessions.lifecycle.current_request import get_current_request, serving
+from usersessions.lifecycle.current_request import get_current_request
+from usersessions.request.by_login_type import get_login_type_for
 from usersessions.session.tokens import Keys
 
 DATABASE = "usersessions.backends.database.DatabaseSessionBackend"

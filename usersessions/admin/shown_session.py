@@ -16,6 +16,7 @@ from django.utils.translation import gettext, pgettext
 
 from ..lifecycle.user_session_manager import UserSessionManager
 from ..session.data import CorruptSessionData
+from ..session.meta import USER_AGENT
 from ..session.user_keys import find_user, stored_user_id
 from ..session.user_session import SessionRecord, UserSession
 from ..switching.state import is_switched
@@ -89,7 +90,7 @@ class ShownSession:
 
     @property
     def browser(self) -> str:
-        return self._session.meta.get("user_agent", NOTHING) if self._session else NOTHING
+        return self._session.meta.get(USER_AGENT, NOTHING) if self._session else NOTHING
 
     @property
     def data(self) -> str:

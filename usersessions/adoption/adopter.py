@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 
 from django.contrib.auth import SESSION_KEY as AUTH_USER_KEY
 from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest
 
+from ..backends.base import SessionNotUpdated
 from ..conf import LoginType, get_adopting_types, get_default_login_type
 from ..lifecycle.saving import SessionDataTooLarge
-from ..lifecycle.successors import LOGIN_ID_KEY, new_login_id
-from ..lifecycle.user_session_manager import UserSessionManager
+from ..lifecycle.successors import new_login_id
+from ..lifecycle.user_session_manager import UserSessionManager, user_agent_meta
 from ..request.old_cookie import get_old_key
 from ..session.data import LOGIN_KEYS
-from ..session.expiry import ADOPTED_KEY
+from ..session.meta import ADOPTED_AT, LOGIN_AT, LOGIN_ID, USER_AGENT
 from ..session.user_keys import UserId, find_user, to_user_id
 from ..session.user_session import UserSession
 from ..store import SessionStore
@@ -105,15 +107,13 @@ def _prepare(old: OldSession, login_type: LoginType) -> Prepared:
     if session.is_anonymous:
         for key in LOGIN_KEYS & session.data.keys():  # of no user that this site can have
             del session.data[key]
-    session.meta = {
-        "login_at": int(manager.clock()),
-        LOGIN_ID_KEY: new_login_id(),
-        ADOPTED_KEY: 0,
-    }
+    session.meta = {LOGIN_AT: int(manager.clock()), LOGIN_ID: new_login_id(), ADOPTED_AT: 0}
     if old.user_agent:
-        session.meta["user_agent"] = old.user_agent[:200]
-    session.meta |= manager.describe_browser()
-    return manager.backend, identifier, manager.make_adopted_record(session, old.ends_at)
+        session.meta[USER_AGENT] = old.user_agent[:200]
+    session.meta.update(user_agent_meta())
+    session.ip_lock = manager.make_ip_lock()
+    record = manager.saver.make_record(session, adopted_end=old.ends_at)
+    return manager.backend, identifier, record
 
 
 def _user_id_in(old: OldSession) -> UserId | None:
@@ -140,9 +140,21 @@ def _use_adopted(request: HttpRequest, stores: Sequence[SessionStore], key: str)
         return
     for store, session in adopted:
         if not _has_session(store):
-            store.manager.lock_to_request(session)
+            _lock_to_request(store, session)
             session.is_new = True
-            store.adopt(session)
+            store.continue_with(session)
+
+
+def _lock_to_request(store: SessionStore, session: UserSession) -> None:
+    """Lock a session that a command has moved to the address of the request.
+
+    Costs one query; none if it has its lock, or needs none.
+    """
+    lock = store.manager.make_ip_lock(store.request)
+    if session.ip_lock != lock:
+        session.ip_lock = lock
+        with suppress(SessionNotUpdated):  # it has ended
+            store.manager.backend.update(session.identifier, {"ses_iplock": lock})
 
 
 def _find_adopted(request: HttpRequest, store: SessionStore, key: str) -> UserSession | None:
@@ -153,7 +165,7 @@ def _find_adopted(request: HttpRequest, store: SessionStore, key: str) -> UserSe
 
 def _has_moved_on(session: UserSession, now: float) -> bool:
     """Return whether the browser has used the new cookie for so long that the old one is stolen."""
-    first_used = session.meta.get(ADOPTED_KEY)
+    first_used = session.meta.get(ADOPTED_AT)
     return first_used is None or 0 < first_used < now - GRACE
 
 

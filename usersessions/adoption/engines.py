@@ -15,9 +15,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router, transaction
 from django.utils import timezone
 
-from ..session.data import RESERVED_KEY
+from ..session.data import BACK_USER_KEY, RESERVED_KEY
 from ..session.expiry import as_timestamp
-from ..switching.state import BACK_USER_KEY
 from .new_session import NewSession
 
 #: What engines keep in the data for themselves, and what only our own sessions may say.

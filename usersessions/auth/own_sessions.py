@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 from django.http import HttpRequest
 
+from ..backends.sessions_of_user import FoundSession, sessions_of_user
 from ..lifecycle.login_age import logged_in_at
-from ..session.data import CorruptSessionData
 from ..session.expiry import as_moment
 from ..session.ip_locker import DISABLED_LOCK
+from ..session.meta import USER_AGENT
 from ..session.user_session import UserSession
 from ..store import SessionStore
 from .login import get_store
@@ -49,11 +51,7 @@ def own_sessions(request: HttpRequest, login_type: str | None = None) -> list[Ow
     Empty for an anonymous visitor. Costs one query.
     """
     store = get_store(request, login_type)
-    found = [
-        _describe(store, session, ses_id)
-        for session, ses_id in _sessions_of_owner(store)
-        if not store.manager.has_expired(session)
-    ]
+    found = [_describe(store, other.session, other.ses_id) for other in _sessions_of_owner(store)]
     return sorted(found, key=lambda session: (session.is_current, session.last_updated_at))[::-1]
 
 
@@ -66,7 +64,7 @@ def end_own_session(request: HttpRequest, ses_id: str, login_type: str | None = 
     if ses_id in _own_ses_ids(store):
         store.flush()
         return True
-    if not any(found == ses_id for _, found in _sessions_of_owner(store)):
+    if not any(other.ses_id == ses_id for other in _sessions_of_owner(store)):
         return False
     return store.manager.backend.remove_by_ses_id([ses_id]) == 1
 
@@ -85,17 +83,11 @@ def end_other_sessions(request: HttpRequest, login_type: str | None = None) -> i
     return removed
 
 
-def _sessions_of_owner(store: SessionStore) -> list[tuple[UserSession, str]]:
-    owner = store.user_session
-    if owner.user_id is None:
-        return []
-    found = []
-    for record in store.manager.backend.get_by_user(owner.user_id):
-        try:
-            found.append((owner.read_beside(record), record["ses_id"]))
-        except CorruptSessionData:
-            continue
-    return found
+def _sessions_of_owner(store: SessionStore) -> Iterator[FoundSession]:
+    user_id, manager = store.user_session.user_id, store.manager
+    if user_id is None:
+        return iter(())
+    return sessions_of_user(manager.backend, user_id, manager.serializer, expiry=manager.expiry)
 
 
 def _own_ses_ids(store: SessionStore) -> set[str]:
@@ -112,7 +104,7 @@ def _describe(store: SessionStore, session: UserSession, ses_id: str) -> OwnSess
         is_permanent=session.is_permanent,
         last_updated_at=as_moment(expiry.last_used(session)),
         expires_at=as_moment(expiry.expires_at(session)),
-        user_agent=session.meta.get("user_agent", ""),
+        user_agent=session.meta.get(USER_AGENT, ""),
         ip_lock=session.ip_lock,
         logged_in_at=None if login_at is None else as_moment(login_at),
     )

@@ -25,6 +25,7 @@ from django.utils.translation import gettext as _
 from ..lifecycle import login_age
 from ..session.user_keys import stored_user_id
 from ..store import SessionStore
+from ..store.login import confirm_login as record_confirmation
 from ..switching.state import is_switched
 from .login import as_seen_by, get_store
 
@@ -257,7 +258,7 @@ def _confirm(store: SessionStore) -> None:
     user_id = store.user_session.user_id
     if user_id is None:
         raise PermissionDenied(_("Please log in."))
-    store.confirm_login()
+    record_confirmation(store)
     logger.info("User %s has confirmed the login of a %s session.", user_id, store.login_type.name)
 
 

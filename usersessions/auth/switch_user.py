@@ -6,7 +6,7 @@ session held before is put aside, out of reach of the target, and comes back on 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
 from django.contrib import auth
@@ -17,23 +17,26 @@ from django.middleware.csrf import rotate_token
 from django.utils.translation import gettext as _
 
 from ..conf import get_default_login_type
-from ..lifecycle.successors import LOGIN_ID_KEY, new_login_id
-from ..session.expiry import SWITCHED_AT_KEY
-from ..session.user_keys import as_data, find_user
-from ..session.user_session import UserSession
-from ..signals import user_switched, user_switched_back
-from ..store import SessionStore
-from ..switching.audit import announce
-from ..switching.check import describe_source
-from ..switching.rules import find_refusal
-from ..switching.state import (
-    BACK_HASH_KEY,
-    BACK_ID_KEY,
-    BACK_USER_KEY,
-    SwitchUsers,
-    is_switched,
-    matches_auth_hash,
+from ..lifecycle.successors import new_login_id
+from ..lifecycle.user_session_manager import user_agent_meta
+from ..session.data import BACK_USER_KEY
+from ..session.meta import (
+    ASIDE,
+    BACK_HASH,
+    BACK_USER,
+    LOGIN_AT,
+    LOGIN_ID,
+    SWITCHED_AT,
+    SessionMeta,
 )
+from ..session.user_keys import as_data, find_user
+from ..signals import user_switched, user_switched_back
+from ..store import SessionStore, switch
+from ..store.login import rebind
+from ..switching.audit import announce
+from ..switching.check import source_meta
+from ..switching.rules import find_refusal
+from ..switching.state import SwitchUsers, matches_auth_hash, put_aside
 from .login import AnyUser, get_store
 
 
@@ -56,22 +59,23 @@ def switch_user(request: HttpRequest, user: Any, *, login_type: str | None = Non
     _refuse_forbidden(store, original_user, user)
     if store is not request.session:
         _refuse_forbidden_way(source, store)
-    store.rebind(
+    rebind(
+        store,
         user.pk,
         {**_auth_data(user), BACK_USER_KEY: as_data(original_user.pk)},
         {
-            **_put_aside(store.user_session),
-            BACK_ID_KEY: as_data(original_user.pk),
-            BACK_HASH_KEY: original_user.get_session_auth_hash(),
-            SWITCHED_AT_KEY: int(store.clock()),
-            "login_at": store.user_session.meta.get("login_at", int(store.clock())),
-            **_describe_source(source, store, original_user),
-            LOGIN_ID_KEY: new_login_id(),
-            **store.manager.describe_browser(),
+            ASIDE: put_aside(store.user_session),
+            BACK_USER: as_data(original_user.pk),
+            BACK_HASH: original_user.get_session_auth_hash(),
+            SWITCHED_AT: int(store.clock()),
+            LOGIN_AT: store.user_session.meta.get(LOGIN_AT, int(store.clock())),
+            LOGIN_ID: new_login_id(),
+            **_source_meta(source, store, original_user),
+            **user_agent_meta(request),
         },
     )
     users = SwitchUsers(original_user, user)
-    store.begin_switch(users)
+    store.switch_users = users
     rotate_token(request)
     if store is request.session:
         _go_on_as(request, user, original_user)
@@ -87,10 +91,10 @@ def exit_switch_user(request: HttpRequest, *, login_type: str | None = None) -> 
     ends and an ``AnonymousUser`` is returned. Sends ``user_switched_back``.
     """
     store = get_store(request, login_type)
-    is_there = is_switched(store.user_session)
-    if not is_there and not store.end_spent_switch():
+    is_there = store.user_session.is_switched
+    if not is_there and not switch.end_refused(store):
         raise PermissionDenied(_("You have not switched user."))
-    users = store.end_switch()
+    users = switch.take_users(store)
     user_now = _restore(store) if is_there else AnonymousUser()
     rotate_token(request)
     if store is request.session:
@@ -112,7 +116,7 @@ async def aget_original_user(request: HttpRequest) -> Any:
 
 
 def _refuse_forbidden(store: SessionStore, original_user: Any, target_user: Any) -> None:
-    if is_switched(store.user_session):
+    if store.user_session.is_switched:
         raise PermissionDenied(_("You have switched user already; exit first."))
     refusal = find_refusal(
         original_user=original_user,
@@ -124,7 +128,7 @@ def _refuse_forbidden(store: SessionStore, original_user: Any, target_user: Any)
 
 
 def _refuse_forbidden_way(source: SessionStore, target: SessionStore) -> None:
-    if is_switched(source.user_session):
+    if source.user_session.is_switched:
         raise PermissionDenied(_("You have switched user already; exit first."))
     if target.login_type != get_default_login_type():
         # Else whoever has stolen a customer's cookie could make a backend session of it.
@@ -142,43 +146,37 @@ def _go_on_as(request: HttpRequest, user: Any, original_user: Any) -> None:
     request.original_user = original_user  # type: ignore[attr-defined]
 
 
-def _put_aside(session: UserSession) -> dict[str, Any]:
-    aside = {
-        "data": dict(session.data),
-        "user_id": as_data(session.user_id),
-        "is_permanent": session.is_permanent,
-        "meta": dict(session.meta),
-    }
-    return {"aside": aside}
-
-
-def _describe_source(
-    source: SessionStore, store: SessionStore, original_user: Any
-) -> dict[str, Any]:
+def _source_meta(source: SessionStore, store: SessionStore, original_user: Any) -> SessionMeta:
     """Return with which other session this one is to end: the one that the original user is in.
 
     None if it is this very one, or if the user came by another way, as with an API's token.
     """
     if source is store or source.user_session.user_id != original_user.pk:
         return {}
-    return describe_source(source.user_session, source.login_type.name)
+    return source_meta(source.user_session, source.login_type.name)
 
 
 def _restore(store: SessionStore) -> AnyUser:
     """Bring back what was put aside; an empty session where nothing was."""
-    aside = store.user_session.meta["aside"]
+    aside = store.user_session.meta[ASIDE]
     data = aside["data"]
     owner = find_user(aside["user_id"])
     if owner is None and not data:
         store.flush()
         return AnonymousUser()
     if owner is None:
-        store.rebind(None, data, {})
+        rebind(store, None, data, {})
         return AnonymousUser()
     if not owner.is_active or not matches_auth_hash(owner, data.get(auth.HASH_SESSION_KEY, "")):
         store.flush()
         return AnonymousUser()
-    store.rebind(owner.pk, data, aside["meta"], is_permanent=aside["is_permanent"])
+    rebind(
+        store,
+        owner.pk,
+        data,
+        cast("SessionMeta", aside["meta"]),
+        is_permanent=aside["is_permanent"],
+    )
     restored: AnyUser = owner
     return restored
 

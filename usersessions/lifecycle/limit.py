@@ -1,31 +1,24 @@
 """How many sessions a user may have at once, and what happens when a login would be one too many.
 
-Those count that let the user in: unexpired ones of the login type. Not those in which somebody
-else has switched to the user, and not the one that the login replaces.
+Those count that let the user in: unexpired ones of the login type. Not those in which another user
+has switched to this one, and not the one that the login replaces.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import NamedTuple
 
 from django.core.exceptions import PermissionDenied
 from django.utils.translation import ngettext
 
 from ..backends.base import SessionBackend
+from ..backends.sessions_of_user import FoundSession, sessions_of_user
 from ..conf import LoginType
-from ..session.data import CorruptSessionData
+from ..session.data import Serializer
 from ..session.expiry import ExpiryRules
-from ..session.user_keys import stored_user_id
+from ..session.meta import LOGIN_AT
 from ..session.user_session import UserSession
-from ..switching.state import is_switched
-from .duplicate_login import is_twin
-from .user_lock import while_user_is_locked
-
-#: How often to look again for what is too many while others renew or end it.
-ATTEMPTS = 20
-
-Write = Callable[[UserSession], UserSession]
+from ..switching.state import user_aside
+from .duplicate_login import is_duplicate
+from .retries import ATTEMPTS
 
 
 class TooManySessions(PermissionDenied):
@@ -53,124 +46,98 @@ class TooManySessions(PermissionDenied):
         )
 
 
-class Other(NamedTuple):
-    """A session of the same user, and the hash by which it can be ended."""
-
-    session: UserSession
-    ses_id: str
-
-
 class SessionLimit:
-    """Keeps the users of one login type to ``MAX_SESSIONS_PER_USER``, also when logins meet."""
+    """Keeps the users of one login type to ``MAX_SESSIONS_PER_USER``, also in concurrent logins.
 
-    def __init__(self, login_type: LoginType, backend: SessionBackend, expiry: ExpiryRules) -> None:
+    Asked before a session is stored, and told after it was.
+    """
+
+    def __init__(
+        self,
+        login_type: LoginType,
+        backend: SessionBackend,
+        expiry: ExpiryRules,
+        serializer: Serializer,
+    ) -> None:
         self.login_type = login_type
         self.backend = backend
         self.expiry = expiry
+        self.serializer = serializer
+
+    def concerns(self, session: UserSession) -> bool:
+        """Return whether storing the session gives its user one more that counts."""
+        if not self.login_type.max_sessions_per_user or session.is_anonymous or session.is_switched:
+            return False
+        if session.stored is None or session.stored.user_id != session.user_id:
+            return True
+        return session.is_renewed and session.read_stored().is_switched
 
     def check(self, session: UserSession) -> None:
-        """Refuse a login early that ``store()`` would refuse, unless others are faster.
+        """Refuse a login early that would be refused when it is stored.
 
         :raises TooManySessions: only where ``MAX_SESSIONS_REACHED`` is "refuse-login"
 
         Costs one query there, none elsewhere.
         """
-        if self._adds_one(session) and self._may_refuse(session):
-            self._refuse_if_full(session, is_in_transaction=False)
+        if self.concerns(session) and self.refuses(session):
+            self.refuse_if_full(session, for_update=False)
 
-    def store(self, session: UserSession, write: Write) -> UserSession:
-        """Store a session by ``write``; if it is a login, make room for it or refuse it.
-
-        Logins of one user wait for each other: the limit holds exactly.
-
-        :raises TooManySessions: only where ``MAX_SESSIONS_REACHED`` is "refuse-login"; nothing was
-            written
-
-        Costs nothing more where no limit is set, and for what is no login. Else a transaction of
-        the users' database, a query for the lock, one for the user's sessions, and one for each 500
-        that end.
-        """
-        if not self._adds_one(session):
-            return write(session)
-        return self._store_login(session, write)
-
-    def _adds_one(self, session: UserSession) -> bool:
-        """Whether its user has one session more that counts when this one is stored."""
-        if not self.login_type.max_sessions_per_user or session.is_anonymous:
-            return False
-        if is_switched(session):
-            return False
-        if session.stored is None or session.stored.user_id != session.user_id:
-            return True
-        return session.is_renewed and is_switched(session.read_stored())
-
-    def _may_refuse(self, session: UserSession) -> bool:
-        return self.login_type.max_sessions_reached == "refuse-login" and not _comes_back(session)
-
-    def _store_login(self, session: UserSession, write: Write) -> UserSession:
-        is_in_transaction = self.backend.transaction_depth > 0
-        assert session.user_id is not None
-        return while_user_is_locked(
-            session.user_id, self._store_locked, session, write, is_in_transaction
+    def refuses(self, session: UserSession) -> bool:
+        """Return whether a login that is one too many is refused, instead of older ones ended."""
+        return self.login_type.max_sessions_reached == "refuse-login" and not _is_switch_return(
+            session
         )
 
-    def _store_locked(
-        self, session: UserSession, write: Write, is_in_transaction: bool
-    ) -> UserSession:
-        if self._may_refuse(session):
-            # Before it is stored: not every storage can take that back.
-            self._refuse_if_full(session, is_in_transaction=is_in_transaction)
-            return write(session)
-        # Afterwards: whatever fails in between, nobody is left without a session.
-        written = write(session)
-        self._end_oldest(written, is_in_transaction=is_in_transaction)
-        return written
+    def refuse_if_full(self, session: UserSession, *, for_update: bool) -> None:
+        """Refuse a login if the user has as many sessions as are allowed. Costs one query.
 
-    def _refuse_if_full(self, session: UserSession, *, is_in_transaction: bool) -> None:
-        others = self._others(session, is_in_transaction=is_in_transaction)
+        :param for_update: see ``sessions_of_user()``
+        :raises TooManySessions: and nothing was written
+        """
+        others = self._others(session, for_update=for_update)
         limit = self.login_type.max_sessions_per_user
-        if sum(not is_twin(session, other) for other, _ in others) >= limit:
+        if sum(not is_duplicate(session, other.session) for other in others) >= limit:
             raise TooManySessions(self.login_type.name, limit)
 
-    def _end_oldest(self, login: UserSession, *, is_in_transaction: bool) -> None:
-        """End the sessions that are too many now: those longest unused, never this one."""
+    def end_surplus(self, login: UserSession, *, for_update: bool) -> None:
+        """End the sessions that are too many after a login: those longest unused, never this one.
+
+        Costs one query for the user's sessions, and one for each 500 that end.
+        """
         for _ in range(ATTEMPTS):
-            others = self._others(login, is_in_transaction=is_in_transaction)
+            others = self._others(login, for_update=for_update)
             others.sort(key=self._last_used, reverse=True)
-            surplus = [ses_id for _, ses_id in others[self.login_type.max_sessions_per_user - 1 :]]
+            surplus = [
+                other.ses_id for other in others[self.login_type.max_sessions_per_user - 1 :]
+            ]
             if self.backend.remove_by_ses_id(surplus) == len(surplus):
                 return
-            # One of them has ended meanwhile, or goes on under a new identifier.
-            is_in_transaction = True
+            # A concurrent request has ended one of them, or has renewed it.
+            for_update = True
 
-    def _last_used(self, other: Other) -> tuple[int, int, str]:
-        session, ses_id = other
-        return self.expiry.last_used(session), session.meta.get("login_at", 0), ses_id
+    def _last_used(self, other: FoundSession) -> tuple[int, int, str]:
+        session = other.session
+        return self.expiry.last_used(session), session.meta.get(LOGIN_AT, 0), other.ses_id
 
-    def _others(self, session: UserSession, *, is_in_transaction: bool) -> list[Other]:
+    def _others(self, session: UserSession, *, for_update: bool) -> list[FoundSession]:
         """Return the sessions of the same user that count, but for this one."""
         assert session.user_id is not None
-        read = self.backend.get_current_by_user if is_in_transaction else self.backend.get_by_user
         own = self.backend.keys.ses_ids(session.identifier)
-        found = []
-        for record in read(session.user_id):
-            if record["ses_id"] in own:
-                continue
-            try:
-                other = session.read_beside(record)
-            except CorruptSessionData:
-                continue  # it lets nobody in
-            if not is_switched(other) and not self.expiry.has_expired(other):
-                found.append(Other(other, record["ses_id"]))
-        return found
+        found = sessions_of_user(
+            self.backend,
+            session.user_id,
+            self.serializer,
+            expiry=self.expiry,
+            for_update=for_update,
+        )
+        return [
+            other for other in found if not other.session.is_switched and other.ses_id not in own
+        ]
 
 
-def _comes_back(session: UserSession) -> bool:
-    """Whether somebody who had switched user goes back to the session that was put aside.
+def _is_switch_return(session: UserSession) -> bool:
+    """Return whether a switched session goes back to the user whose session was put aside.
 
-    Nobody is refused what was theirs: if all places were taken meanwhile, the oldest session goes.
+    That user is not refused: if all places are taken by now, the oldest session ends.
     """
-    if session.stored is None:
-        return False
-    aside = session.read_stored().meta.get("aside") or {}
-    return stored_user_id(aside.get("user_id")) == session.user_id
+    return session.stored is not None and user_aside(session.read_stored()) == session.user_id

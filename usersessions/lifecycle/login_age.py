@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from ..session.expiry import ADOPTED_KEY
+from ..session.meta import ADOPTED_AT, CONFIRMED_AT, LOGIN_AT
 from ..session.user_session import UserSession
-from ..switching.state import is_switched
-
-#: Where the last confirmation is kept, in what the app itself remembers, in Unix seconds.
-CONFIRMED_KEY = "confirmed_at"
 
 #: By how many seconds the clocks of a site's servers may differ.
 CLOCK_SKEW = 10
@@ -18,9 +14,9 @@ def logged_in_at(session: UserSession) -> int | None:
 
     An adopted session remembers when it moved: its login was before that.
     """
-    if session.is_anonymous or ADOPTED_KEY in session.meta:
+    if session.is_anonymous or ADOPTED_AT in session.meta:
         return None
-    return session.meta.get("login_at")
+    return session.meta.get(LOGIN_AT)
 
 
 def is_login_recent(session: UserSession, max_age: float, *, now: float) -> bool:
@@ -32,9 +28,9 @@ def is_login_recent(session: UserSession, max_age: float, *, now: float) -> bool
     Never for an anonymous session, nor for a switched one: whoever sits there is not its user. A
     time in the future says nothing, or a clock that was wrong once would confirm for ever.
     """
-    if session.is_anonymous or is_switched(session):
+    if session.is_anonymous or session.is_switched:
         return False
-    times = (logged_in_at(session), session.meta.get(CONFIRMED_KEY))
+    times = (logged_in_at(session), session.meta.get(CONFIRMED_AT))
     return not max_age or any(
         time is not None and -CLOCK_SKEW <= now - time <= max_age for time in times
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..session.user_session import Stored, UserSession
+from .successors import remove_with_successors
 from .user_session_manager import UserSessionManager
 
 
@@ -39,17 +40,23 @@ class RequestChanges:
     def has_removed(self, identifier: str | None) -> bool:
         return identifier in self._removed
 
-    def note_save(self, identifier: str, stored_before: Stored | None) -> None:
-        """Remember what was stored before a save of the request's own in a transaction."""
-        self._removed.pop(identifier, None)
+    def note_save(self, session: UserSession, read: Stored | None) -> None:
+        """Remember what was stored before a save of the request's own in a transaction.
+
+        :param session: as stored by the save
+        :param read: what the request had read before
+        """
+        self._removed.pop(session.identifier, None)
         if self._backend.transaction_depth:
-            self._saved.append((stored_before, self._backend.watch_transaction()))
+            before = _written_onto(session, read)
+            self._saved.append((before, self._backend.watch_transaction()))
 
     def repeat_removals(self) -> None:
         """Delete again what was deleted in a transaction that has ended, perhaps by a rollback."""
+        serializer = self._manager.serializer
         for identifier, (depth, stored) in self._removed.items():
             if self._backend.transaction_depth < depth:
-                self._manager.remove_as_read(identifier, stored)
+                remove_with_successors(identifier, stored, self._backend, serializer)
 
     def restore(self, session: UserSession) -> None:
         """Go back to what is stored if a transaction took saves of the request's own back."""
@@ -58,3 +65,13 @@ class RequestChanges:
                 session.stored = stored_before
                 del self._saved[place:]
                 return
+
+
+def _written_onto(session: UserSession, read: Stored | None) -> Stored | None:
+    """Return what a rollback of the save brings back: what was read, or others made of it.
+
+    Not another session, such as that of a login which was sent twice.
+    """
+    replaced = session.replaced
+    is_same = read is not None and replaced is not None and read[:2] == replaced[:2]
+    return replaced if is_same else read

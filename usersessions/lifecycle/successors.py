@@ -1,9 +1,9 @@
-"""Ending a session that another request has renewed since this one has read it.
+"""Ending a session that another request has renewed since this one read it.
 
 A logout deletes the row under the identifier that it has read. If another tab has renewed the
-session since, that row has moved, and whoever has logged out would be logged in all the same. What
-stays the same through renewals is a random id that every login gets; a switch to another user and
-a login as another user are logins of their own.
+session since, that row has moved, and the user would stay logged in. A random id that every login
+gets stays the same through renewals and finds the row again. A switch to another user and a login
+as another user are logins of their own.
 """
 
 from __future__ import annotations
@@ -11,14 +11,11 @@ from __future__ import annotations
 import secrets
 
 from ..backends.base import SessionBackend
+from ..backends.sessions_of_user import sessions_of_user
 from ..session.data import CorruptSessionData, Serializer, decode
-from ..session.user_session import SessionRecord, Stored
-
-#: Where a user's session keeps the id of its login, in what the app itself remembers.
-LOGIN_ID_KEY = "login_id"
-
-#: How often to look again when the session is renewed once more while it is being ended.
-ATTEMPTS = 5
+from ..session.meta import LOGIN_ID
+from ..session.user_session import Stored
+from .retries import ATTEMPTS
 
 
 def new_login_id() -> str:
@@ -26,10 +23,10 @@ def new_login_id() -> str:
     return secrets.token_hex(6)
 
 
-def remove_as_read(
+def remove_with_successors(
     identifier: str, stored: Stored | None, backend: SessionBackend, serializer: Serializer
 ) -> bool:
-    """End a session, also under the identifier that another request has given it since.
+    """End a session, also under an identifier that another request has given it since.
 
     :param stored: what was read under the identifier; None: nothing was
     :return: whether there was a session to end
@@ -44,9 +41,9 @@ def remove_as_read(
         return False
     for _ in range(ATTEMPTS):
         successors = [
-            record["ses_id"]
-            for record in backend.get_by_user(stored.user_id)
-            if _has_login_id(record, login_id, serializer)
+            found.ses_id
+            for found in sessions_of_user(backend, stored.user_id, serializer)
+            if found.session.meta.get(LOGIN_ID) == login_id
         ]
         if not successors:
             break
@@ -55,12 +52,8 @@ def remove_as_read(
     return False
 
 
-def _has_login_id(record: SessionRecord, login_id: str, serializer: Serializer) -> bool:
-    return _login_id_in(record["ses_data"], serializer) == login_id
-
-
 def _login_id_in(data: bytes, serializer: Serializer) -> str | None:
     try:
-        return decode(data, serializer).meta.get(LOGIN_ID_KEY)
+        return decode(data, serializer).meta.get(LOGIN_ID)
     except CorruptSessionData:
         return None

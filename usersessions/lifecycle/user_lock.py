@@ -1,13 +1,14 @@
-"""One login of a user after the other, in all processes of a site, whatever keeps the sessions.
+"""One login of a user after the other, in all processes of a site, whatever stores the sessions.
 
-What they have in common is the user, and a transaction that holds the user's row: it ends with the
-process or its connection, so that nobody waits for a lock that was left behind.
+The lock is a transaction that holds the user's row. It ends with the process or its connection, so
+no lock is left behind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.db import connections, router, transaction
@@ -15,17 +16,16 @@ from django.db.models import F, Func, Q, QuerySet, TextField, Value
 
 from ..session.user_keys import UserId
 
-Result = TypeVar("Result")
-
 #: PostgreSQL's isolation levels where each statement sees what others have committed.
 SEES_COMMITS = ("read committed", "read uncommitted")
 
 
-def while_user_is_locked(user_id: UserId, function: Callable[..., Result], *args: Any) -> Result:
-    """Call a function while nobody else is in here for the same user.
+@contextmanager
+def user_lock(user_id: UserId) -> Iterator[None]:
+    """Let one block at a time run for a user, in all processes.
 
-    Others wait until the outermost transaction of the users' database ends. A user without a row
-    leaves nothing to lock, but in SQLite, which locks everything.
+    Others wait until the outermost transaction of the users' database ends. For a user without a
+    row there is nothing to lock, except in SQLite, which locks everything.
 
     Costs one query and a transaction.
     """
@@ -34,7 +34,7 @@ def while_user_is_locked(user_id: UserId, function: Callable[..., Result], *args
     row: QuerySet[Any] = users._base_manager.using(using).filter(Q(pk=user_id))
     with transaction.atomic(using=using):
         _lock(row, using)
-        return function(*args)
+        yield
 
 
 def _lock(row: QuerySet[Any], using: str) -> None:
@@ -42,7 +42,7 @@ def _lock(row: QuerySet[Any], using: str) -> None:
     if not features.has_select_for_update:
         _write_unchanged(row)
         return
-    # Where that is known, a lock for which nobody waits who stores a row that refers to the user.
+    # Where the database knows it, a lock that lets others store rows that refer to the user.
     locked = row.select_for_update(no_key=features.has_select_for_no_key_update)
     if vendor != "postgresql":
         locked.values_list("pk").first()
@@ -51,8 +51,8 @@ def _lock(row: QuerySet[Any], using: str) -> None:
         Value("transaction_isolation"), function="current_setting", output_field=TextField()
     )
     if locked.values_list(level, flat=True).first() not in (*SEES_COMMITS, None):
-        # This transaction sees what there was before the lock. Written rows have the database
-        # refuse it where another login has been in between; locked ones would not.
+        # This transaction sees what was stored before the lock. After another login in between,
+        # the database refuses it the row if it is written, not if it is only locked.
         _write_unchanged(row)
 
 

@@ -7,28 +7,26 @@ import random
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
 from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest
 
-from ..backends.base import SessionBackend, SessionNotFound, SessionNotUpdated
+from ..backends.base import SessionBackend, SessionNotFound
 from ..backends.session_manager import SessionManager
 from ..conf import LoginType, get_login_type
-from ..session.data import LOGIN_KEYS, CorruptSessionData, Serializer, decode, encode
-from ..session.expiry import ADOPTED_KEY, EXPIRY_KEY, kept_for
+from ..session.data import BACK_USER_KEY, LOGIN_KEYS, CorruptSessionData, Serializer
 from ..session.ip_locker import DISABLED_LOCK, IpLocker
+from ..session.meta import LOGIN_AT, LOGIN_ID, USER_AGENT, SessionMeta
 from ..session.tokens import CookieScope, is_identifier, new_identifier
-from ..session.user_keys import UserId, names_nobody_possible, to_user_id
-from ..session.user_session import UPDATE_GRACE, SessionRecord, Stored, UserSession
+from ..session.user_keys import UserId, has_invalid_user_key, to_user_id
+from ..session.user_session import UserSession
 from ..switching.check import check_switch
-from ..switching.state import BACK_USER_KEY, is_switched
 from .current_request import get_current_request
 from .duplicate_login import note_origin
-from .saving import SessionWriter
-from .successors import LOGIN_ID_KEY, new_login_id, remove_as_read
+from .saving import SessionSaver
+from .successors import new_login_id, remove_with_successors
 
 security_logger = logging.getLogger("django.security.SuspiciousSession")
 
@@ -87,8 +85,9 @@ class UserSessionManager:
         )
 
     @cached_property
-    def _writer(self) -> SessionWriter:
-        return SessionWriter(self.login_type, self.backend, self.expiry)
+    def saver(self) -> SessionSaver:
+        """What stores this manager's sessions."""
+        return SessionSaver(self.login_type, self.backend, self.expiry, self.serializer)
 
     # Fetching
 
@@ -188,7 +187,7 @@ class UserSessionManager:
         session = self.find_session(identifier, request)
         if session is None or self.has_expired(session):
             return None
-        if is_switched(session) and check_switch(session, self.login_type, self.clock) is None:
+        if session.is_switched and check_switch(session, self.login_type, self.clock) is None:
             return None
         return session
 
@@ -205,15 +204,18 @@ class UserSessionManager:
             return None
         except CorruptSessionData:
             session = None
-        if session is None or names_nobody_possible(session.data):
+        if session is None or has_invalid_user_key(session.data):
             security_logger.warning(
                 "The data of the %s session %s does not decode.",
                 self.login_type.name,
                 self.backend.hash(identifier)[:8],
             )
             return None
-        if request is not None and not self._fits_ip_lock(session, request):
-            return None
+        if request is not None and session.ip_lock != DISABLED_LOCK:
+            address = self.login_type.get_client_ip(request)
+            locker = self.ip_locker
+            if not locker.validate_remote_address_against_session_ip_lock(address, session.ip_lock):
+                return None
         return session
 
     # Expiry
@@ -245,8 +247,8 @@ class UserSessionManager:
         Costs one query. Source: TYPO3 ``UserSessionManager::fixateAnonymousSession()``.
         """
         session.is_permanent = is_permanent
-        session.ip_lock = self._current_ip_lock()
-        return self._writer.insert(session)
+        session.ip_lock = self.make_ip_lock()
+        return self.saver.insert(session)
 
     def elevate_to_fixated_user_session(
         self, session: UserSession, user_id: UserId, is_permanent: bool = False
@@ -307,7 +309,7 @@ class UserSessionManager:
         again, see ``SessionBackend.turn_after()``. Source: TYPO3
         ``UserSessionManager::updateSession()``.
         """
-        return self._writer.update(session)
+        return self.saver.update(session)
 
     def update_session_timestamp(self, session: UserSession) -> UserSession:
         """Note that the session is in use, at most every 61 seconds; never writes data.
@@ -317,86 +319,24 @@ class UserSessionManager:
 
         Costs one query or none. Source: TYPO3 ``UserSessionManager::updateSessionTimestamp()``.
         """
-        if not self.is_touch_due(session):
+        if not self.expiry.is_touch_due(session):
             return session
         timestamp = self.expiry.timestamp(session)
         if not self.backend.touch(session.identifier, timestamp, seen=session.last_updated):
             return session
         return session.as_stored({"ses_tstamp": timestamp})
 
-    def move_to_current_key(self, session: UserSession) -> bool:
-        """Store a session, unchanged, under the hash that ``SECRET_KEY`` gives its identifier.
+    def store(self, session: UserSession, request: HttpRequest | None = None) -> UserSession:
+        """Store a session in the way that it needs: as a new one, renewed, or changed.
 
-        Return whether it is there; False when another request has touched or ended it. Costs one
-        query.
-        """
-        return self.backend.touch(
-            session.identifier, session.last_updated, seen=session.last_updated
-        )
-
-    def is_touch_due(self, session: UserSession) -> bool:
-        """Return whether using the session now would move its end by more than 61 seconds."""
-        if session.data.get(EXPIRY_KEY):
-            return False
-        return self.expiry.timestamp(session) > session.last_updated + UPDATE_GRACE
-
-    def store(self, session: UserSession) -> UserSession:
-        """Store a session in whichever way it needs: as a new one, renewed, or changed.
-
+        :param request: to whose address a new one is locked; None: that of the current request
         :return: the session as stored
-        :raises SessionNotUpdated: it has ended meanwhile
+        :raises SessionNotUpdated: it has ended
         :raises TooManySessions: it is a login, and was refused; nothing was written
         """
         if session.stored is None:
-            session.ip_lock = self._current_ip_lock()
-        return self._writer.write(session)
-
-    def make_adopted_record(self, session: UserSession, ends_at: int) -> SessionRecord:
-        """Return what to store for a session that another engine has kept until now.
-
-        :param ends_at: when it would end there, in Unix seconds
-        :raises TypeError: the serializer cannot take a value; the message names its key
-        :raises SessionDataTooLarge: the data is over ``MAX_DATA_SIZE``
-        """
-        session.ip_lock = self._current_ip_lock()
-        return self._writer.adopted_record(session, ends_at)
-
-    def note_arrival(self, session: UserSession) -> None:
-        """Remember that the browser has the cookie of an adopted session; nothing else changes.
-
-        Costs one query.
-        """
-        assert session.stored is not None
-        data, meta = decode(session.stored.data, self.serializer)
-        meta[ADOPTED_KEY] = int(self.clock())
-        with suppress(SessionNotUpdated):  # has ended; or has changed, the next request notes it
-            self.backend.update(
-                session.identifier,
-                {"ses_data": encode(data, meta, self.serializer)},
-                expected_data=session.stored.data,
-            )
-
-    def lock_to_request(self, session: UserSession) -> None:
-        """Lock a session that was stored outside a request to the address of the current one.
-
-        Costs one query; none if it has its lock, or needs none.
-        """
-        lock = self._current_ip_lock()
-        if session.ip_lock != lock:
-            session.ip_lock = lock
-            with suppress(SessionNotUpdated):  # it has ended meanwhile
-                self.backend.update(session.identifier, {"ses_iplock": lock})
-
-    def remove_emptied_session(self, session: UserSession) -> bool:
-        """End a stored session whose data has become empty; return whether it is gone.
-
-        It stays when another request has put data in meanwhile, and holds that data then.
-
-        :raises SessionNotUpdated: another request has ended or renewed it
-
-        Costs one query, two more if another request interferes.
-        """
-        return self._writer.remove_emptied(session)
+            session.ip_lock = self.make_ip_lock(request)
+        return self.saver.save(session)
 
     def is_session_persisted(self, session: UserSession) -> bool:
         """Return whether the session is stored now. Costs one query.
@@ -416,11 +356,9 @@ class UserSessionManager:
         query, up to two more when nothing is there. Source: TYPO3
         ``UserSessionManager::removeSession()``.
         """
-        return self.remove_as_read(session.stored_identifier, session.stored)
-
-    def remove_as_read(self, identifier: str, stored: Stored | None) -> bool:
-        """End what is stored under an identifier, or what that has become since it was read."""
-        return remove_as_read(identifier, stored, self.backend, self.serializer)
+        return remove_with_successors(
+            session.stored_identifier, session.stored, self.backend, self.serializer
+        )
 
     def collect_garbage(self, probability: float = 1, *, max_batches: int | None = None) -> int:
         """Delete expired sessions with a chance of ``probability`` percent; return how many went.
@@ -433,13 +371,8 @@ class UserSessionManager:
         if random.random() * 100 >= probability:  # noqa: S311 - nobody gains by guessing it
             return 0
         return self.backend.collect_garbage(
-            *self.garbage_limits, now=int(self.clock()), max_batches=max_batches
+            *self.expiry.retention, now=int(self.clock()), max_batches=max_batches
         )
-
-    @property
-    def garbage_limits(self) -> tuple[int, int]:
-        """For how many seconds collection leaves users' and anonymous sessions alone."""
-        return kept_for(self.expiry.lifetime), kept_for(self.expiry.anonymous_lifetime)
 
     # Renewing in memory, for ``store()`` to write
 
@@ -451,6 +384,7 @@ class UserSessionManager:
         is_permanent: bool = False,
         came_with: str | None = None,
         sent_at: float | None = None,
+        request: HttpRequest | None = None,
     ) -> UserSession:
         """Return the session bound to a user under a new identifier; nothing is stored yet.
 
@@ -458,26 +392,25 @@ class UserSessionManager:
 
         :param came_with: the identifier that the browser sent, when nothing is stored under it
         :param sent_at: when the login's request arrived, in Unix seconds; None: now
+        :param request: whose address and browser count; None: those of the current request
         """
         user_id = to_user_id(user_id)
         needs_new = session.stored is not None and not session.is_renewed
         identifier = new_identifier() if needs_new else session.identifier
         elevated = session.renewed(identifier, user_id=user_id)
-        was_switched = is_switched(session)
-        if was_switched:
+        if session.is_switched:
             # What was done in a user's place is not for that user's own login.
             elevated.data = {key: elevated.data[key] for key in LOGIN_KEYS & elevated.data.keys()}
         elevated.data.pop(BACK_USER_KEY, None)  # a login of one's own ends a switch
         elevated.is_permanent = is_permanent
-        elevated.ip_lock = self._current_ip_lock()
+        elevated.ip_lock = self.make_ip_lock(request)
         now = self.clock()
-        is_relogin = (
-            session.user_id == user_id and LOGIN_ID_KEY in session.meta and not was_switched
-        )
+        login_id = session.meta.get(LOGIN_ID)
+        is_relogin = session.user_id == user_id and not session.is_switched
         elevated.meta = {
-            "login_at": int(now),
-            LOGIN_ID_KEY: session.meta[LOGIN_ID_KEY] if is_relogin else new_login_id(),
-            **self.describe_browser(),
+            LOGIN_AT: int(now),
+            LOGIN_ID: login_id if login_id and is_relogin else new_login_id(),
+            **user_agent_meta(request),
         }
         if session.is_anonymous and session.stored is not None:
             came_with = session.stored.identifier
@@ -485,40 +418,23 @@ class UserSessionManager:
             note_origin(elevated, self.backend.hash(came_with), sent_at or now)
         return elevated
 
-    def check_limit(self, session: UserSession) -> None:
-        """Refuse a login that ``begin_login()`` has returned if ``store()`` would refuse it now.
-
-        :raises TooManySessions: the user has as many sessions as are allowed
-
-        Costs one query where logins may be refused.
-        """
-        self._writer.limit.check(session)
-
-    # The request's part
-
-    def _fits_ip_lock(self, session: UserSession, request: HttpRequest) -> bool:
-        return session.ip_lock == DISABLED_LOCK or (
-            self.ip_locker.validate_remote_address_against_session_ip_lock(
-                self.login_type.get_client_ip(request), session.ip_lock
-            )
-        )
-
-    def _current_ip_lock(self) -> str:
-        request = get_current_request()
+    def make_ip_lock(self, request: HttpRequest | None = None) -> str:
+        """Return the lock to a request's address; None: to that of the current request."""
+        request = request or get_current_request()
         if request is None:
             # Made by a shell, a worker or a test: there is no address to lock to.
             return DISABLED_LOCK
         return self.ip_locker.get_session_ip_lock(self.login_type.get_client_ip(request))
 
-    @staticmethod
-    def describe_browser() -> dict[str, str]:
-        """Return what a session of the current request remembers of the browser."""
-        request = get_current_request()
-        agent = request.META.get("HTTP_USER_AGENT", "") if request else ""
-        return {"user_agent": agent[:200]} if agent else {}
+
+def user_agent_meta(request: HttpRequest | None = None) -> SessionMeta:
+    """Return what a session keeps of a request's browser; None: of the current request's."""
+    request = request or get_current_request()
+    agent = request.META.get("HTTP_USER_AGENT", "") if request else ""
+    return {USER_AGENT: agent[:200]} if agent else {}
 
 
-#: Of each login type the manager that was asked for last; other settings make other login types.
+#: The manager of each login type that was asked for last; other settings make other login types.
 _shared: dict[str, UserSessionManager] = {}
 
 

@@ -110,13 +110,12 @@ class SessionReporterFilter(HidesSessions, SafeExceptionReporterFilter):
     """For ``DEFAULT_EXCEPTION_REPORTER_FILTER``: what packages ask that have no request at hand."""
 
 
-def hide_sessions_in_reports(request: HttpRequest) -> None:
-    """Have reports on this request mask its sessions, whatever filter the site has set."""
-    request.exception_reporter_filter = _filter_over(settings.DEFAULT_EXCEPTION_REPORTER_FILTER)
-
-
 @lru_cache
-def _filter_over(path: str) -> Any:
+def get_reporter_filter(path: str) -> Any:
+    """Return the site's filter of error reports, with ours laid over it, for one request.
+
+    :param path: ``DEFAULT_EXCEPTION_REPORTER_FILTER``
+    """
     found = import_string(path)
     if not issubclass(found, HidesSessions):
         found = type("SessionReporterFilter", (HidesSessions, found), {})

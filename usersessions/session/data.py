@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
-from .well_formed import is_well_formed
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+
+from .meta import EXPIRY_KEY, SessionMeta, is_well_formed
 
 #: The one key of the stored data that belongs to the app itself. Readers of a session's data never
 #: meet it: it is taken out on reading and put back on writing.
 RESERVED_KEY = "_usersessions"
 
+#: Where a switched session's data shows the original user's id, as in TYPO3. Any code of the site
+#: can write there, so nothing is decided by it.
+BACK_USER_KEY: Final = "backuserid"
+
 #: Keys that belong to the login, not to the visitor: they change hands whole, never one by one.
-LOGIN_KEYS = frozenset({"_auth_user_id", "_auth_user_backend", "_auth_user_hash", "backuserid"})
+LOGIN_KEYS = frozenset({SESSION_KEY, BACKEND_SESSION_KEY, HASH_SESSION_KEY, BACK_USER_KEY})
 
 
 class Serializer(Protocol):
@@ -30,16 +36,17 @@ class Decoded(NamedTuple):
     """The stored data, taken apart."""
 
     data: dict[str, Any]
-    meta: dict[str, Any]
+    meta: SessionMeta
 
 
-def encode(data: dict[str, Any], meta: dict[str, Any], serializer: Serializer) -> bytes:
+def encode(data: dict[str, Any], meta: SessionMeta, serializer: Serializer) -> bytes:
     """Return the bytes to store.
 
     :raises TypeError: the serializer cannot take a value; the message names its key
     :raises ValueError: the data uses the key that the app keeps for itself
     """
-    refuse_reserved(data)
+    if RESERVED_KEY in data:
+        refuse_reserved(data)
     try:
         return serializer.dumps({**data, RESERVED_KEY: meta} if meta else data)
     except (TypeError, ValueError, RecursionError) as exc:
@@ -60,7 +67,7 @@ def decode(stored: bytes, serializer: Serializer) -> Decoded:
     if not isinstance(data, dict) or not isinstance(data.get(RESERVED_KEY, {}), dict):
         raise CorruptSessionData("The stored session data is not a mapping.")
     decoded = Decoded(data, data.pop(RESERVED_KEY, {}))
-    if not is_well_formed(*decoded):
+    if (decoded.meta or EXPIRY_KEY in data) and not is_well_formed(*decoded):
         raise CorruptSessionData("The stored session data has reserved values of a wrong kind.")
     return decoded
 

@@ -2,8 +2,8 @@
 
 ``ses_tstamp`` plus the lifetime is always the moment at which a session ends. A custom expiry
 (Django's ``set_expiry()``), ``MAX_LIFETIME`` and ``SWITCH_MAX_SECONDS`` are stored as a
-``ses_tstamp`` that is moved so far, so that expiry checks and collection know one rule. Whoever
-lowers a lifetime has sessions with a custom expiry collected earlier by the difference.
+``ses_tstamp`` that is moved by the difference, so that expiry checks and collection know one rule.
+Lowering a lifetime has sessions with a custom expiry collected earlier by the difference.
 """
 
 from __future__ import annotations
@@ -14,18 +14,16 @@ from datetime import datetime, timezone
 
 from django.utils.timezone import get_default_timezone, is_naive, make_aware
 
-from .user_session import UserSession
-from .well_formed import LATEST
-
-#: Where Django's ``set_expiry()`` keeps its value, in the session's data.
-EXPIRY_KEY = "_session_expiry"
-
-#: Where an adopted session remembers when its browser first came with the new cookie, in Unix
-#: seconds; 0: not yet.
-ADOPTED_KEY = "adopted"
-
-#: Where a switched session remembers when it was switched, in Unix seconds.
-SWITCHED_AT_KEY = "switched_at"
+from .meta import (
+    EXPIRES_AT,
+    EXPIRY_KEY,
+    KEEP_UNTIL,
+    LATEST,
+    LOGIN_AT,
+    SAVED_AT,
+    SWITCHED_AT,
+)
+from .user_session import UPDATE_GRACE, UserSession
 
 #: How long sessions are kept for collection where the lifetime is 0, in seconds.
 KEPT_WITHOUT_LIFETIME = 86400
@@ -47,74 +45,93 @@ class ExpiryRules:
 
     def expires_at(self, session: UserSession) -> int:
         """Return the moment at which the session ends if it is not used again, in Unix seconds."""
-        expires_at = session.last_updated + self.lifetime_of(session)
+        expires_at = session.last_updated + (
+            self.anonymous_lifetime if session.user_id is None else self.lifetime
+        )
         if session.data.get(EXPIRY_KEY):
-            # Decided when it was set: a TIMEOUT that was changed since does not move it.
-            expires_at = session.meta.get("expires_at", expires_at)
-        return min(expires_at, self._latest_end(session, expires_at))
+            # Decided when it was set: a later change of TIMEOUT does not move it.
+            expires_at = session.meta.get(EXPIRES_AT, expires_at)
+        if self.max_lifetime or self.switch_max_seconds:
+            return self._limited(session, expires_at)
+        return expires_at
 
     def has_expired(self, session: UserSession) -> bool:
         """Return whether the session has ended by itself; always when its timeout is 0."""
-        return self.lifetime_of(session) == 0 or self.clock() > self.expires_at(session)
-
-    def note_custom_expiry(self, session: UserSession) -> None:
-        """Remember the moment that ``set_expiry()`` means, as of now."""
-        expiry = session.get(EXPIRY_KEY)
-        session.meta.pop("expires_at", None)
-        session.meta.pop("saved_at", None)
-        if not expiry and "keep_until" not in session.meta and not self._is_switch_limited(session):
-            return
-        # Else the time of the last use would be lost: ``ses_tstamp`` tells the expiry.
-        session.meta["saved_at"] = int(self.clock())
-        if isinstance(expiry, str):
-            session.meta["expires_at"] = _in_calendar(as_timestamp(datetime.fromisoformat(expiry)))
-        elif expiry:
-            seconds = max(-LATEST, min(expiry, LATEST))
-            session.meta["expires_at"] = _in_calendar(int(self.clock() + seconds))
-
-    def note_end(self, session: UserSession, ends_at: int) -> None:
-        """Remember when a session of another engine would end there: it ends no earlier here."""
-        session.meta["saved_at"] = int(self.clock())
-        session.meta["expires_at" if session.get(EXPIRY_KEY) else "keep_until"] = ends_at
+        lifetime = self.anonymous_lifetime if session.user_id is None else self.lifetime
+        return lifetime == 0 or self.clock() > self.expires_at(session)
 
     def timestamp(self, session: UserSession) -> int:
         """Return the ``ses_tstamp`` with which a session that is used now ends when it should."""
-        lifetime = self.lifetime_of(session)
-        unused_end = max(int(self.clock()) + lifetime, session.meta.get("keep_until", 0))
-        ends_at: int = session.meta.get("expires_at", unused_end)
-        return max(0, min(ends_at, self._latest_end(session, ends_at)) - lifetime)
+        lifetime = self.anonymous_lifetime if session.user_id is None else self.lifetime
+        now = int(self.clock())
+        if not session.meta and not self.max_lifetime:
+            return now
+        ends_at = session.meta.get(EXPIRES_AT, max(now + lifetime, session.meta.get(KEEP_UNTIL, 0)))
+        return max(0, self._limited(session, ends_at) - lifetime)
+
+    def is_touch_due(self, session: UserSession) -> bool:
+        """Return whether using the session now would move its end by more than 61 seconds."""
+        if session.data.get(EXPIRY_KEY):
+            return False
+        return self.timestamp(session) > session.last_updated + UPDATE_GRACE
 
     def last_used(self, session: UserSession) -> int:
         """Return when the session was used last, in Unix seconds, whatever its expiry."""
-        is_touched = session.last_updated + self.lifetime_of(session) > session.meta.get(
-            "keep_until", float("inf")
-        )
-        used_at: int = session.meta.get("saved_at", session.last_updated)
-        return session.last_updated if is_touched else used_at
+        keep_until = session.meta.get(KEEP_UNTIL)
+        end = session.last_updated + self.lifetime_of(session)
+        if keep_until is not None and end > keep_until:
+            return session.last_updated
+        return session.meta.get(SAVED_AT, session.last_updated)
 
-    def _latest_end(self, session: UserSession, otherwise: int) -> int:
-        ends: list[int] = []
-        if self.max_lifetime and not session.is_anonymous:
-            ends.append(session.meta.get("login_at", session.last_updated) + self.max_lifetime)
+    def note_custom_expiry(self, session: UserSession) -> None:
+        """Store in ``meta`` the moment that ``set_expiry()`` means, as of now."""
+        expiry, meta = session.data.get(EXPIRY_KEY), session.meta
+        meta.pop(EXPIRES_AT, None)
+        meta.pop(SAVED_AT, None)
+        if not expiry and KEEP_UNTIL not in meta and not self._is_switch_limited(session):
+            return
+        # ``ses_tstamp`` tells the expiry then, so the time of the last use is kept here.
+        meta[SAVED_AT] = int(self.clock())
+        if isinstance(expiry, str):
+            meta[EXPIRES_AT] = _in_calendar(as_timestamp(datetime.fromisoformat(expiry)))
+        elif expiry:
+            seconds = max(-LATEST, min(expiry, LATEST))
+            meta[EXPIRES_AT] = _in_calendar(int(self.clock() + seconds))
+
+    def note_adopted_end(self, session: UserSession, ends_at: int) -> None:
+        """Store in ``meta`` when the session would end in its old engine: not earlier here."""
+        session.meta[SAVED_AT] = int(self.clock())
+        session.meta[EXPIRES_AT if session.data.get(EXPIRY_KEY) else KEEP_UNTIL] = ends_at
+
+    @property
+    def retention(self) -> tuple[int, int]:
+        """How many seconds users' and anonymous sessions stay stored after their last use."""
+        return retention_seconds(self.lifetime), retention_seconds(self.anonymous_lifetime)
+
+    def _limited(self, session: UserSession, ends_at: int) -> int:
+        """Return ``ends_at``, or the moment at which an absolute limit ends the session."""
+        ends = [ends_at]
+        if self.max_lifetime and session.user_id is not None:
+            ends.append(session.meta.get(LOGIN_AT, session.last_updated) + self.max_lifetime)
         if self._is_switch_limited(session):
-            ends.append(session.meta[SWITCHED_AT_KEY] + self.switch_max_seconds)
-        return min(ends, default=otherwise)
+            ends.append(session.meta[SWITCHED_AT] + self.switch_max_seconds)
+        return min(ends)
 
     def _is_switch_limited(self, session: UserSession) -> bool:
-        return bool(self.switch_max_seconds) and SWITCHED_AT_KEY in session.meta
+        return bool(self.switch_max_seconds) and SWITCHED_AT in session.meta
 
 
 def _in_calendar(timestamp: int) -> int:
     return max(0, min(timestamp, LATEST))
 
 
-def kept_for(lifetime: int) -> int:
+def retention_seconds(lifetime: int) -> int:
     """Return for how many seconds a session stays stored that lives this long unused."""
     return lifetime or KEPT_WITHOUT_LIFETIME
 
 
 def as_moment(timestamp: int) -> datetime:
-    """Return what Unix seconds mean, in UTC; the last moment of the calendar for what is later."""
+    """Return Unix seconds as a datetime in UTC; what is later than ``LATEST`` counts as that."""
     return datetime.fromtimestamp(_in_calendar(timestamp), timezone.utc)
 
 

@@ -23,6 +23,9 @@ ALGORITHM = "HS256"
 #: No browser keeps a longer cookie; whoever sends one costs us no signature check.
 MAX_TOKEN_LENGTH = 4096
 
+#: How many characters Django demands of a session key.
+SHORTEST_KEY = 8
+
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+){2}")
 
 #: ``{"alg":"HS256","typ":"JWT"}``, and what TYPO3 writes, with ``typ`` first.
@@ -171,6 +174,19 @@ class CookieScope:
         if "scope" not in payload:
             return self.allow_scopeless
         return payload["scope"] == self._claim
+
+
+def resolve_key(key_or_token: str | None, keys: Keys) -> str | None:
+    """Return the identifier that a caller of ``SessionStore`` means; None: it can be no key.
+
+    :param key_or_token: an identifier, a token of any scope, or another text of at least 8
+        characters, which Django takes for a key too, although nothing may be stored under it
+    """
+    if not key_or_token or is_identifier(key_or_token):
+        return key_or_token or None
+    if looks_like_token(key_or_token):
+        return resolve_unscoped(key_or_token, keys)
+    return key_or_token if len(key_or_token) >= SHORTEST_KEY else None
 
 
 def resolve_unscoped(token: str, keys: Keys) -> str | None:

@@ -39,10 +39,10 @@ def stored_user_id(value: Any) -> UserId | None:
         return None
 
 
-def names_nobody_possible(data: Mapping[str, Any]) -> bool:
-    """Return whether session data names a user by what is no key at all, as when it is corrupt.
+def has_invalid_user_key(data: Mapping[str, Any]) -> bool:
+    """Return whether session data names a user by a value that cannot be a user's key.
 
-    Django expects to find a key there, and would answer each request with an error.
+    That is corrupt data: Django would answer each request of such a session with an error.
     """
     named = data.get(AUTH_USER_KEY)
     return named is not None and stored_user_id(named) is None

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple, Protocol, TypedDict
 from django.core.signing import JSONSerializer
 
 from .data import (
-    Decoded,
     Serializer,
     decode,
     encode,
     merge,
     refuse_reserved,
 )
+from .meta import BACK_HASH, SessionMeta
 from .user_keys import UserId, stored_user_id
 
 #: A session's timestamp may be this old, in seconds, before a request renews it.
@@ -92,7 +92,7 @@ class UserSession:
     #: The visitor's data, live: changes in place need ``set()`` or Django's ``modified = True``.
     data: dict[str, Any]
     #: What the app itself remembers about the session; never part of ``data``.
-    meta: dict[str, Any]
+    meta: SessionMeta
     #: The state of the storage that this object started from; None while nothing is stored.
     stored: Stored | None
     #: The one that the last storing has replaced: what others had made of the session until then.
@@ -105,7 +105,7 @@ class UserSession:
         user_id: UserId | None = None,
         last_updated: int = 0,
         data: dict[str, Any] | None = None,
-        meta: dict[str, Any] | None = None,
+        meta: SessionMeta | None = None,
         ip_lock: str = "",
         is_new: bool = False,
         is_permanent: bool = False,
@@ -242,6 +242,11 @@ class UserSession:
         return self.user_id is None
 
     @property
+    def is_switched(self) -> bool:
+        """Whether another user is behind the session than the one that it is bound to."""
+        return BACK_HASH in self.meta
+
+    @property
     def is_renewed(self) -> bool:
         """Whether the storage still knows the session under an identifier that it has given up."""
         return self.stored is not None and self.stored.identifier != self.identifier
@@ -347,36 +352,33 @@ class UserSession:
         return session
 
     def merge(self, record: SessionRecord) -> None:
-        """Take over what another request has stored since this session was read.
+        """Take over what another request has stored in this session since it was read.
 
         Three ways, by top-level key: what this request has not changed comes from ``record``, what
         it has changed or deleted stays as it is here. Keys of the login come whole from the side
-        that renewed the session. Nothing crosses a change from one user to another, or either end
-        of a switch.
+        that renewed the session.
+
+        :raises CorruptSessionData: ``record`` does not decode; the session stays as it is
         """
-        assert self.stored is not None
-        base = decode(self.stored.data, self._serializer)
-        stored = _stored(self.stored.identifier, record)
+        is_login_mine = self.is_renewed
+        meta = self.merge_into(self.data, record, is_login_mine=is_login_mine)
+        if not is_login_mine:
+            self.meta = meta
+
+    def merge_into(
+        self, data: dict[str, Any], record: SessionRecord, *, is_login_mine: bool
+    ) -> SessionMeta:
+        """Bring into ``data`` what ``record`` has that was not in the session when it was read.
+
+        The session counts as read from ``record`` afterwards. Return what the app itself keeps
+        there.
+        """
+        base = decode(self.stored.data if self.stored else b"", self._serializer)
+        stored = _stored(self.stored_identifier, record)
         theirs = decode(stored.data, self._serializer)
         self.stored = stored
-        if self.stored.user_id not in (None, self.user_id) or (
-            ("aside" in base.meta) != ("aside" in self.meta)
-        ):
-            self._merge_aside(base, theirs)
-            return
-        is_login_mine = self.is_renewed
-        merge(self.data, base.data, theirs.data, self._serializer, is_login_mine=is_login_mine)
-        if not is_login_mine:
-            self.meta = theirs.meta
-
-    def _merge_aside(self, base: Decoded, theirs: Decoded) -> None:
-        """Keep another user's data out of this session, but in what is put aside for them.
-
-        What the target of a switch has stored is nobody's that is put aside.
-        """
-        aside = self.meta.get("aside")
-        if aside is not None and "aside" not in base.meta:
-            merge(aside["data"], base.data, theirs.data, self._serializer, is_login_mine=True)
+        merge(data, base.data, theirs.data, self._serializer, is_login_mine=is_login_mine)
+        return theirs.meta
 
     def _stored_fields(self) -> SessionRecord:
         if self.stored is None:
@@ -389,9 +391,10 @@ class UserSession:
 
 
 def _stored(identifier: str, record: Mapping[str, Any]) -> Stored:
+    user = record.get("ses_userid")
     return Stored(
         identifier,
-        stored_user_id(record.get("ses_userid")),
+        user if type(user) is int and user > 0 else stored_user_id(user),
         int(record.get("ses_tstamp") or 0),
         bytes(record.get("ses_data") or b""),
     )

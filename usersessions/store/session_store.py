@@ -2,178 +2,442 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.contrib.sessions.backends.base import UpdateError
+from django.contrib.auth import SESSION_KEY as AUTH_USER_KEY
+from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
+from django.http import HttpRequest
+from django.utils.module_loading import import_string
 
-from ..backends.base import SessionNotUpdated
-from ..session.expiry import ADOPTED_KEY, EXPIRY_KEY
-from ..session.user_session import UserSession
-from .writable_session import WritableSession
+from ..backends.base import SessionNotCreated, SessionNotFound, SessionNotUpdated
+from ..conf import LoginType, get_engine_login_type, get_login_types
+from ..lifecycle.current_request import get_current_request
+from ..lifecycle.duplicate_login import forget_origin
+from ..lifecycle.limit import TooManySessions
+from ..lifecycle.rollbacks import RequestChanges
+from ..lifecycle.user_session_manager import UserSessionManager, shared_manager
+from ..session.meta import EXPIRY_KEY, KEEP_UNTIL
+from ..session.tokens import CookieScope, new_identifier, resolve_key
+from ..session.user_session import Stored, UserSession
+from ..switching.state import SwitchUsers
+from . import ending, login, switch
+from .state import KeyUse, Written
 
-logger = logging.getLogger("usersessions.store")
 
+class SessionStore(SessionBase):
+    """The session of one login type in one request; not read before it is asked for.
 
-class SessionStore(WritableSession):
-    """The session of one login type in one request, to the end: what is stored, which cookie goes.
+    Renewing (``cycle_key()``, a login) only changes memory; storage changes once, in ``save()``,
+    so that an exception in the view leaves the visitor's session as it was. Ending (``flush()``,
+    ``delete()``) happens at once.
 
-    Takes ``LazySession``'s arguments.
+    :param session_key: an identifier, or the value of a cookie of any site (Channels hands it over)
+    :param login_type: default: the one that serves the current request; outside of a request, the
+        one that owns ``SESSION_COOKIE_NAME``, else the default type
+    :param request: whose cookie names the session, instead of ``session_key``
     """
 
-    # The cookie
+    #: Returns Unix seconds; tests put another clock here.
+    clock: Callable[[], float] = staticmethod(time.time)
 
-    @property
-    def cookie_is_due(self) -> bool:
-        """Whether the response must carry the cookie: it is new, permanent, or expires anew.
+    def __init__(
+        self,
+        session_key: str | None = None,
+        *,
+        login_type: LoginType | None = None,
+        request: HttpRequest | None = None,
+    ) -> None:
+        # Not calling the base: it would import the serializer again for every request.
+        self.login_type = login_type or _login_type_in_use()
+        self.request = request
+        self.accessed = False
+        #: The session in hand; None: nothing has been read yet.
+        self.loaded: UserSession | None = None
+        self.key_use = KeyUse.FREE
+        self.written = Written.NOTHING
+        #: Whether this request ended the session that its cookie named.
+        self.has_ended_cookie = False
+        #: What the login asked for: True or False, None: nothing, LIFETIME's policy decides.
+        self.asked_permanent: bool | None = None
+        #: Both users of a switched session; None: it is not switched.
+        self.switch_users: SwitchUsers | None = None
+        #: A switched session that was read and may not go on.
+        self.refused_switch: UserSession | None = None
+        #: What this request has done in transactions, for when one is rolled back.
+        self.changes: RequestChanges | None = None
+        self.opened_at = self.clock()
+        self._given_key = session_key
+        self._modified = False
+        self._is_cleared_unread = False
+        self._scope: CookieScope | None = None
 
-        A permanent one, or one that is signed with a fallback of ``SECRET_KEY``, is sent again when
-        this request has written to the session: an answer that comes late must not bring the
-        cookie of a session back that another tab has renewed.
+    @cached_property
+    def serializer(self) -> Any:
+        return import_string(settings.SESSION_SERIALIZER)
+
+    @cached_property
+    def manager(self) -> UserSessionManager:
+        return shared_manager(self.login_type, self.clock)
+
+    def cookie_scope(self, request: HttpRequest) -> CookieScope:
+        """Return what ties the session's token to the site that its one request is for.
+
+        :raises DisallowedHost: see ``LoginType.cookie_scope()``
         """
-        session = self._loaded
-        if session is None or session.stored is None or session.is_renewed:
-            return False
-        expiry = session.data.get(EXPIRY_KEY)
-        is_due = (
-            session.is_new
-            or (self._is_confirmed and self._is_cookie_renewed)
-            or (self._is_confirmed and expiry != self._expiry_read)
-            or bool(expiry and self.was_saved)
-        )
-        return is_due and not self._has_ended
+        if self._scope is None:
+            self._scope = self.login_type.cookie_scope(request)
+        return self._scope
+
+    # Reading
 
     @property
-    def _is_cookie_renewed(self) -> bool:
-        return (
-            self.user_session.is_permanent
-            or settings.SESSION_SAVE_EVERY_REQUEST
-            or self._has_old_signature
-        )
-
-    @property
-    def _has_old_signature(self) -> bool:
-        if self._request is None or self.login_type.cookie_format != "token":
-            return False
-        token = self._request.COOKIES.get(self.login_type.cookie_name, "")
-        return bool(token and settings.SECRET_KEY_FALLBACKS) and not (
-            self.cookie_scope(self._request).is_current(token)
-        )
-
-    @property
-    def cookie_max_age(self) -> int | None:
-        """Seconds that the browser keeps the cookie; None: until it closes."""
-        if self.get_expire_at_browser_close():
-            return None
-        if self.get(EXPIRY_KEY) or not self.user_session.is_permanent:
-            return max(0, self.manager.expiry.expires_at(self.user_session) - int(self.clock()))
-        return self.login_type.lifetime
-
-    # The end of the request
-
-    @property
-    def is_in_use(self) -> bool:
-        """Whether the request has used the session, or must save it unused."""
-        return self.accessed or self._is_saved_unread
-
-    @property
-    def _is_saved_unread(self) -> bool:
-        return (
-            (self.modified or settings.SESSION_SAVE_EVERY_REQUEST)
-            and self._loaded is None
-            and self._presented_key is not None
-        )
-
-    @property
-    def has_work_to_finish(self) -> bool:
-        """Whether ``finish()`` needs the storage; async code goes to a thread only then."""
-        session = self._loaded
-        # What is not made yet has noted nothing. What the view saved may leave garbage to collect.
-        if self._spent_switch is not None or self.was_saved or self.__dict__.get("_changes"):
-            return True
-        if session is None:
-            return self._is_saved_unread
-        if session.stored is None and not session.data and not self._is_created:
-            return False
-        return (
-            self._has_changes(session)
-            or (session.stored is not None and self._is_touch_due(session))
-            or self._is_first_with_new_cookie(session)
-        )
-
-    def finish(self, *, may_store: bool) -> None:
-        """Do what the storage must know at the end of a request.
-
-        :param may_store: False after a failure: changes are forgotten, what was ended stays ended
-        :raises UpdateError: as ``save()``
-        :raises TooManySessions: as ``save()``
-
-        Costs one query if the data changed or the last update is more than 61 s ago, else none.
-        Where the storage refuses to note that a session was used, and nothing else changed, that
-        is logged: a storage that can only be read goes on showing pages.
-        """
-        self._changes.repeat_removals()
-        if may_store and self._is_saved_unread:
+    def user_session(self) -> UserSession:
+        """The ``UserSession`` behind this store. Costs one query if nothing was read yet."""
+        if self.loaded is None:
             self._get_session()
-        if self._spent_switch is not None:
-            with self._unasked():
-                self.end_spent_switch()
-        session = self._loaded
-        if session is not None and (may_store or session.is_new):
-            self._changes.restore(session)
-        if session is None or not may_store or self._has_ended:
-            return
-        if self._has_changes(session):
-            if session.data or self._is_created or not self.modified:
-                self._write()
-            elif session.stored is not None:
-                self._end_emptied(session)
-        elif session.stored is not None:
-            with self._unasked():
-                self._loaded = self.manager.update_session_timestamp(session)
-                self._is_confirmed = (
-                    self._is_confirmed
-                    or self._loaded is not session
-                    or (self._has_old_signature and self.manager.move_to_current_key(session))
-                )
-        if self._is_first_with_new_cookie(self.user_session):
-            with self._unasked():
-                self.manager.note_arrival(self.user_session)
+            assert self.loaded is not None
+        self.accessed = True
+        return self.loaded
 
-    @contextmanager
-    def _unasked(self) -> Iterator[None]:
-        """Write what no visitor asked for: where that fails, the page goes out all the same."""
+    @property
+    def original_user(self) -> Any:
+        """The user behind the session, None if it is not switched.
+
+        Costs no query but the one that reads the session: the user was asked for with it.
+        """
+        self._get_session()
+        return self.switch_users.original_user if self.switch_users else None
+
+    @cached_property
+    def presented_key(self) -> str | None:
+        """The identifier that the caller or the cookie named, genuine but not looked up."""
+        if self.request is not None:
+            return self.manager.get_identifier(self.request, find_scope=self.cookie_scope)
+        return resolve_key(self._given_key, self.login_type.keys)
+
+    def _get_session(self, no_load: bool = False) -> dict[str, Any]:
+        self.accessed = True
+        if self.loaded is None:
+            key = None if no_load else self.presented_key
+            self.use(None if key is None else self._find(key))
+        assert self.loaded is not None
+        return self.loaded.data
+
+    async def _aget_session(self, no_load: bool = False) -> dict[str, Any]:
+        if self.loaded is None and not no_load and self.presented_key is not None:
+            return await sync_to_async(self._get_session)()
+        return self._get_session(no_load)
+
+    _session = property(_get_session)
+
+    def _find(self, identifier: str) -> UserSession | None:
+        """Return the stored session if it may be used now and from here."""
+        session = self.manager.find_session(identifier, self.request)
+        if session is None:
+            return None
+        has_expired = self.manager.expiry.has_expired(session)
+        if session.is_switched:
+            return switch.admit(self, session, has_expired=has_expired)
+        return None if has_expired else session
+
+    def use(self, session: UserSession | None) -> None:
+        """Go on with a session as it is stored; None: with a new anonymous one."""
+        self.loaded = session or self.manager.create_anonymous_session()
+        data = self.loaded.data
+        #: Django's custom expiry, and the user that the data names, as they were read.
+        self.expiry_read, self.named_read = data.get(EXPIRY_KEY), data.get(AUTH_USER_KEY)
+        if self._is_cleared_unread:
+            self._is_cleared_unread = False
+            data.clear()
+
+    # Keys
+
+    @property
+    def session_key(self) -> str | None:
+        """The identifier; None for a visitor who has no session yet."""
+        return self._get_session_key()
+
+    def _get_session_key(self) -> str | None:
+        if self.loaded is None:
+            return self.presented_key
+        if self.loaded.stored is None and self.key_use is KeyUse.FREE:
+            return None
+        return self.loaded.identifier
+
+    def _set_session_key(self, value: str | None) -> None:
+        self.presented_key = resolve_key(value, self.login_type.keys)
+        self.loaded = None
+
+    _session_key = property(_get_session_key, _set_session_key)
+
+    @property
+    def identifiers(self) -> list[str]:
+        """Under which identifiers the session is stored now, or will be when it is saved."""
+        return [key for key in (self.stored_key, self.session_key) if key is not None]
+
+    @property
+    def stored_key(self) -> str | None:
+        """The identifier under which the session is stored now; None: it is not."""
+        if self.loaded is None:
+            return self.presented_key
+        self.notice_rollback()
+        return self.loaded.stored.identifier if self.loaded.stored else None
+
+    def notice_rollback(self) -> None:
+        """Go back to what is stored if a transaction took saves of this request back."""
+        if self.changes is not None and self.loaded is not None:
+            self.changes.restore(self.loaded)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether this request ended the very session that it has in hand."""
+        return self.changes is not None and self.changes.has_removed(self.stored_key)
+
+    def _get_new_session_key(self) -> str:
+        return new_identifier()
+
+    def _get_or_create_session_key(self) -> str:
+        """Return the key under which ``save()`` will store the session; packages ask for it."""
+        self._get_session()
+        self.claim_key()
+        return self.user_session.identifier
+
+    async def _aget_or_create_session_key(self) -> str:
+        await self._aget_session()
+        return self._get_or_create_session_key()
+
+    def claim_key(self) -> None:
+        """Have ``save()`` store the session under the identifier that it has."""
+        if self.key_use is KeyUse.FREE:
+            self.key_use = KeyUse.CLAIMED
+
+    # Django's contract, where it says more than a dict does
+
+    @property
+    def modified(self) -> bool:
+        return self._modified or (self.loaded is not None and self.loaded.data_was_updated)
+
+    @modified.setter
+    def modified(self, value: bool) -> None:
+        self._modified = value
+
+    @property
+    def is_saved_unread(self) -> bool:
+        """Whether the request must save a session that it has not read."""
+        return (
+            self.loaded is None
+            and (self._modified or settings.SESSION_SAVE_EVERY_REQUEST)
+            and self.presented_key is not None
+        )
+
+    @property
+    def _session_cache(self) -> dict[str, Any]:
+        if self.loaded is None:
+            raise AttributeError("The session has not been read.")
+        return self.loaded.data
+
+    @_session_cache.setter
+    def _session_cache(self, data: Mapping[str, Any]) -> None:
+        self.user_session.override_data(data)
+
+    @_session_cache.deleter
+    def _session_cache(self) -> None:
+        self._session_key = self.stored_key
+
+    def is_empty(self) -> bool:
+        return not self._session_key and not (self.loaded and self.loaded.data)
+
+    def load(self) -> dict[str, Any]:
+        """Return the data as stored now; what this session has in hand stays as it is."""
+        identifier = self.stored_key
+        stored = None if identifier is None else self._find(identifier)
+        data = {} if stored is None else dict(stored.data)
+        if self.loaded is None:
+            self.use(stored)
+        return data
+
+    def exists(self, session_key: str) -> bool:
+        """Return whether a session is stored under the key and will be after this request."""
+        identifier, session = resolve_key(session_key, self.login_type.keys), self.loaded
+        if identifier is None:
+            return False
+        if session is not None and session.is_renewed and session.stored_identifier == identifier:
+            return False
         try:
-            yield
-        except Exception:
-            if self.manager.backend.transaction_depth:
-                raise  # it is broken, and not ours to end
-            logger.exception("The use of a %s session was not noted.", self.login_type.name)
+            self.manager.backend.get(identifier)
+        except SessionNotFound:
+            return False
+        return True
 
-    def _is_touch_due(self, session: UserSession) -> bool:
-        return self.manager.is_touch_due(session) or self._has_old_signature
+    def clear(self) -> None:
+        """Empty the session, without reading it: async code calls this, too."""
+        if self.loaded is None:
+            self._is_cleared_unread = True
+        else:
+            self.loaded.data.clear()
+        self.accessed = self.modified = True
 
-    def _has_changes(self, session: UserSession) -> bool:
-        if self.was_saved:
-            # By the view itself: what it changed afterwards, in place too, is not saved yet.
-            return not session.is_as_stored
-        saves_always = settings.SESSION_SAVE_EVERY_REQUEST and session.stored is not None
-        return self.modified or saves_always
+    def create(self) -> None:
+        """Store the data as a new session at once, even if there is none.
 
-    def _is_first_with_new_cookie(self, session: UserSession) -> bool:
-        """Whether the browser has just shown that it received the cookie of an adopted session."""
-        return session.meta.get(ADOPTED_KEY) == 0 and session.identifier == self._presented_key
+        A session that was created like this stays although it is empty.
+        """
+        self._claim_key_to_create(new_identifier())
+        self.claim_key()
+        self.save(must_create=True)
+        self.modified = True
 
-    def _end_emptied(self, session: UserSession) -> None:
-        identifier = session.stored_identifier
+    def save(self, must_create: bool = False) -> None:
+        """Store the session; under its new identifier if it was renewed.
+
+        :raises CreateError: ``must_create``, and the key is taken
+        :raises UpdateError: another request has ended the session; it stays ended
+        :raises SessionDataTooLarge: the data is over ``MAX_DATA_SIZE``; nothing was written
+        :raises TooManySessions: it is a login, and was refused; the session is as it is stored
+        :raises SessionBusy: others changed the session before each attempt; nothing was written
+
+        Costs one query; changes to other keys by concurrent requests cost two more and stay.
+        """
+        self.notice_rollback()
+        if not must_create:
+            self._get_session()
+        if self.session_key is None:
+            return self.create()
+        before = self.loaded
+        if must_create:
+            self._claim_key_to_create(self.session_key)
+        stored_before = self.user_session.stored
         try:
-            is_gone = self.manager.remove_emptied_session(session)
+            self.write()
+        except CreateError:
+            self.loaded = before
+            raise
+        self._note_save(stored_before)
+        if must_create:
+            self.key_use = KeyUse.CREATED
+        return None
+
+    def write(self) -> None:
+        """Store the session in the way that it needs; raises as ``save()``."""
+        try:
+            login.follow_data(self)
+            self.loaded = self.manager.store(self.user_session, self.request)
+        except TooManySessions:
+            login.forget_changes(self)
+            raise
+        except SessionNotCreated as exc:
+            raise CreateError from exc
         except SessionNotUpdated as exc:
             raise UpdateError from exc
-        if is_gone:
-            self._note_removal(identifier)
-            self._use(None)
+        self.written = Written.DATA
+
+    def _claim_key_to_create(self, key: str) -> None:
+        self._get_session(no_load=True)
+        session = self.user_session
+        self.loaded = session.renewed(key, user_id=session.user_id)
+        if session.stored is not None:
+            forget_origin(self.loaded)  # a copy is no second login
+        self.loaded.stored = None
+
+    def continue_with(self, session: UserSession) -> None:
+        """Go on with a stored session that other code has renewed, and send its cookie.
+
+        For what ``SessionManager.invalidate_all_sessions_by_user_id()`` returns.
+        """
+        stored_before = self.user_session.stored
+        self.use(session)
+        self._note_save(stored_before)
+
+    def cycle_key(self) -> None:
+        """Take a new identifier at once, keep the data; ``save()`` tells the storage."""
+        session = self.user_session
+        if session.stored is not None:
+            self.loaded = session.renewed(new_identifier(), user_id=session.user_id)
+        if self.has_ended:
+            self.user_session.stored = None  # a session of its own, with the data of the old one
+        self.claim_key()
+        self.modified = True
+
+    def flush(self) -> None:
+        """End the session at once and go on with an empty, anonymous one."""
+        self.delete()
+        # A cookie that names no session of this site is of no use either.
+        self.has_ended_cookie = self.has_ended_cookie or self.presented_key is None
+        self.start_anew()
+        self.accessed = self.modified = True
+
+    def delete(self, session_key: str | None = None) -> None:
+        """End the session with this key, or this one, at once; see ``ending.end()``."""
+        ending.end(self, session_key)
+
+    def start_anew(self) -> None:
+        """Forget the session in hand, and go on with an anonymous one."""
+        self.use(None)
+        self.key_use = KeyUse.FREE
+
+    def note_removal(self, identifier: str, stored: Stored | None = None) -> None:
+        """Remember that this request has ended a session, in case a transaction is rolled back.
+
+        :param stored: what was read under the identifier, if it was a user's session
+        """
+        self.accessed = True
+        self.noted_changes().note_removal(identifier, stored)
+        if identifier in (self.stored_key, self.presented_key):
+            self.has_ended_cookie = True
+
+    def _note_save(self, stored_before: Stored | None) -> None:
+        if self.changes is not None or self.manager.backend.transaction_depth:
+            self.noted_changes().note_save(self.user_session, stored_before)
+
+    def noted_changes(self) -> RequestChanges:
+        self.changes = self.changes or RequestChanges(self.manager)
+        return self.changes
+
+    @classmethod
+    def clear_expired(cls) -> None:
+        """Collect the expired sessions of every login type."""
+        for login_type in get_login_types().values():
+            UserSessionManager(login_type).collect_garbage(100)
+
+    def get_session_cookie_age(self) -> int:
+        """Return the seconds that the session lives unused, if it has no expiry of its own."""
+        expiry = self.manager.expiry
+        return expiry.lifetime if self.loaded is None else expiry.lifetime_of(self.loaded)
+
+    def get_expire_at_browser_close(self) -> bool:
+        expiry = self.get(EXPIRY_KEY)
+        if expiry is not None:
+            return bool(expiry == 0)
+        session = self.user_session
+        if session.meta.get(KEEP_UNTIL, 0) > self.clock():
+            return settings.SESSION_EXPIRE_AT_BROWSER_CLOSE
+        return not session.is_permanent
+
+    # The same for async code, where Django's own would not go by the methods above
+
+    async def aclear(self) -> None:
+        self.clear()
+
+    async def acycle_key(self) -> None:
+        await self._aget_session()
+        self.cycle_key()
+
+    async def aflush(self) -> None:
+        if self._session_key is None:
+            self.flush()
         else:
-            self._write()
+            await sync_to_async(self.flush)()
+
+    async def aget_expire_at_browser_close(self) -> bool:
+        await self._aget_session()
+        return self.get_expire_at_browser_close()
+
+
+def _login_type_in_use() -> LoginType:
+    session = getattr(get_current_request(), "session", None)
+    return session.login_type if isinstance(session, SessionStore) else get_engine_login_type()

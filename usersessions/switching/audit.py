@@ -1,4 +1,4 @@
-"""Telling of both ends of a switch: in the log, and by a signal to whoever else keeps one."""
+"""Telling of both ends of a switch: in the log, and by a signal."""
 
 from __future__ import annotations
 
@@ -28,9 +28,4 @@ def announce(
         getattr(users.target_user, "pk", None),
         login_type,
     )
-    signal.send(
-        sender=get_user_model(),
-        request=request,
-        login_type=login_type,
-        **users._asdict(),
-    )
+    signal.send(sender=get_user_model(), request=request, login_type=login_type, **users._asdict())

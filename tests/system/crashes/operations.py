@@ -52,7 +52,7 @@ def renewing(request: Any) -> None:
 
 def renewing_by_manager(request: Any) -> None:
     session = UserSessionManager.create("FE").regenerate_session(request.session.session_key)
-    request.session.adopt(session)
+    request.session.continue_with(session)
 
 
 def ending_others(request: Any) -> None:
@@ -63,7 +63,7 @@ def ending_others_by_manager(request: Any) -> None:
     kept = SessionManager.invalidate_all_sessions_by_user_id(
         "FE", request.user.pk, keep=request.session.user_session
     )
-    request.session.adopt(kept)
+    request.session.continue_with(kept)
 
 
 def changing_password(request: Any) -> None:

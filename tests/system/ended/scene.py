@@ -13,9 +13,9 @@ from django.contrib import auth
 from django.test import RequestFactory
 
 from tests.conftest import Clock
+from tests.serving import serving
 from tests.urls import visit
 from usersessions import SessionBackend, SessionManager, UserSessionManager
-from usersessions.lifecycle.current_request import serving
 from usersessions.test import Client
 
 MODEL = {"model": "django_usersessions.FrontendSession"}

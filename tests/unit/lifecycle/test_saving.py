@@ -22,6 +22,7 @@ from usersessions import UserSession
 from usersessions.models import FrontendSession
 from usersessions.session.data import LOGIN_KEYS
 from usersessions.store import SessionStore
+from usersessions.store.login import rebind
 
 IDENTIFIER = "0123456789abcdef0123456789abcdef"
 
@@ -318,7 +319,7 @@ def test_late_save_of_one_users_data_reaches_nobody_else(
         next_user.flush()
         next_user["anon"] = 1
     else:
-        next_user.rebind(None, {"anon": 1}, {})
+        rebind(next_user, None, {"anon": 1}, {})
     next_user.save()
     with pytest.raises(UpdateError):
         slow.save()
@@ -332,7 +333,7 @@ def test_session_that_is_handed_to_nobody_takes_none_of_what_a_tab_stores_meanwh
     """Attack: the data of a request that the change of user has overtaken comes with the merge."""
     next_user, slow = SessionStore(alices_key), SessionStore(alices_key)
     assert next_user["of alice"] == 1
-    next_user.rebind(None, {"anon": 1}, {})
+    rebind(next_user, None, {"anon": 1}, {})
     slow["late of alice"] = 1
     slow.save()
     next_user.save()

@@ -20,6 +20,7 @@ from django.test import RequestFactory
 
 from tests.conftest import Clock, SessionQueries
 from tests.factories import NOW, BackendSessionFactory, FrontendSessionFactory
+from tests.serving import serving
 from usersessions import (
     CookieScope,
     DatabaseSessionBackend,
@@ -35,7 +36,6 @@ from usersessions import (
     UserSessionManager,
 )
 from usersessions.conf import UnknownLoginType, get_login_type
-from usersessions.lifecycle.current_request import serving
 from usersessions.models import BackendSession, FrontendSession
 from usersessions.session.data import CorruptSessionData
 from usersessions.session.tokens import Keys, is_identifier
@@ -999,7 +999,7 @@ def test_emptied_session_is_removed(
 ) -> None:
     visitor.override_data({})
     with session_queries:
-        assert manager.remove_emptied_session(visitor) is True
+        assert manager.saver.remove_emptied(visitor) is True
     assert session_queries.kinds == ["DELETE"]
     assert not FrontendSession.objects.exists()
 
@@ -1010,7 +1010,7 @@ def test_emptied_session_that_another_request_has_ended_is_not_ours_to_end(
     manager.remove_session(visitor)
     visitor.override_data({})
     with pytest.raises(SessionNotUpdated):
-        manager.remove_emptied_session(visitor)
+        manager.saver.remove_emptied(visitor)
 
 
 def test_emptied_session_stays_with_what_another_request_put_in(
@@ -1022,7 +1022,7 @@ def test_emptied_session_stays_with_what_another_request_put_in(
     manager.update_session(theirs)
     visitor.override_data({})
     with session_queries:
-        assert manager.remove_emptied_session(visitor) is False
+        assert manager.saver.remove_emptied(visitor) is False
     assert session_queries.kinds == ["DELETE", "SELECT"]
     assert visitor.data == {"wishes": [2]}
     manager.update_session(visitor)
@@ -1037,7 +1037,7 @@ def test_session_that_two_requests_emptied_is_removed(
     manager.update_session(theirs)
     visitor.override_data({})
     with session_queries:
-        assert manager.remove_emptied_session(visitor) is True
+        assert manager.saver.remove_emptied(visitor) is True
     assert session_queries.kinds == ["DELETE", "SELECT", "DELETE"]
     assert not FrontendSession.objects.exists()
 
@@ -1047,7 +1047,7 @@ def test_emptied_session_stays_when_others_store_all_the_time(
 ) -> None:
     visitor.override_data({})
     with a_busy_neighbour("DELETE", "basket") as stored:
-        assert manager.remove_emptied_session(visitor) is False
+        assert manager.saver.remove_emptied(visitor) is False
     assert len(stored) == 2
     assert reread(manager, visitor).data == {"basket": 2}
 
@@ -1310,7 +1310,7 @@ def test_login_that_cannot_be_merged_leaves_the_old_entry_alone(
     session = manager.create_anonymous_session()
     session.set("x", 1)
     session = manager.fixate_anonymous_session(session)
-    monkeypatch.setattr("usersessions.lifecycle.saving.TURNS", 3)
+    monkeypatch.setattr("usersessions.lifecycle.saving.ATTEMPTS", 3)
     renew, changes = SessionBackend.renew, count()
 
     def change_it_first(backend: SessionBackend, identifier: str, *args: Any, **more: Any) -> None:

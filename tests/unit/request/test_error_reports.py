@@ -16,6 +16,7 @@ from pprint import pformat
 from typing import Any
 
 import pytest
+from django.conf import settings as django_settings
 from django.core.cache import cache
 from django.db import OperationalError
 from django.test import RequestFactory
@@ -24,7 +25,7 @@ from django.views.debug import ExceptionReporter
 from tests.old_engines import DB
 from usersessions import DatabaseSessionBackend
 from usersessions.middleware import UserSessionMiddleware
-from usersessions.request.error_reports import SessionReporterFilter, hide_sessions_in_reports
+from usersessions.request.error_reports import SessionReporterFilter, get_reporter_filter
 from usersessions.session.tokens import CookieScope, Keys
 from usersessions.store import SessionStore
 
@@ -68,7 +69,8 @@ def test_filter_can_be_the_sites_own(settings: Any) -> None:
         "usersessions.request.error_reports.SessionReporterFilter"
     )
     request = RequestFactory().get("/")
-    hide_sessions_in_reports(request)
+    path = django_settings.DEFAULT_EXCEPTION_REPORTER_FILTER
+    request.exception_reporter_filter = get_reporter_filter(path)
     for found in (SessionReporterFilter(), request.exception_reporter_filter):
         assert found.cleanse_setting("be_sessionid", "eyJ") == "*" * 20
         assert found.cleanse_setting("LANGUAGE_CODE", "en") == "en"
@@ -130,7 +132,8 @@ def request_with_filter(settings: Any) -> Any:
     settings.USERSESSIONS = {"FE": {"ADOPT_FROM": DB}}
     request = RequestFactory().get("/")
     request.COOKIES["sessionid"] = OLD_KEY
-    hide_sessions_in_reports(request)
+    path = django_settings.DEFAULT_EXCEPTION_REPORTER_FILTER
+    request.exception_reporter_filter = get_reporter_filter(path)
     return request
 
 

@@ -219,7 +219,7 @@ def taken_over(ends_in: int, user_id: int | None = ALICE, **data: Any) -> UserSe
     """Return a session as a read would: stored now, to end in so many seconds."""
     session = a_session(user_id, data=data)
     rules = ExpiryRules(TIMEOUT, ANONYMOUS_LIFETIME, 0, lambda: NOW)
-    rules.note_end(session, NOW + ends_in)
+    rules.note_adopted_end(session, NOW + ends_in)
     session.last_updated = rules.timestamp(session)
     return session
 

@@ -16,8 +16,8 @@ from tests.conftest import Clock
 from tests.factories import NOW
 from usersessions import CookieScope, UserSession
 from usersessions.session.data import CorruptSessionData
+from usersessions.session.meta import is_well_formed
 from usersessions.session.tokens import Keys
-from usersessions.session.well_formed import is_well_formed
 
 IDENTIFIER = "0123456789abcdef" * 2
 NEW_IDENTIFIER = "fedcba9876543210" * 2

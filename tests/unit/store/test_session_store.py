@@ -19,6 +19,7 @@ from usersessions.conf import get_login_type
 from usersessions.models import BackendSession, FrontendSession
 from usersessions.session.tokens import CookieScope, Keys, is_identifier
 from usersessions.store import SessionStore
+from usersessions.store.login import rebind
 from usersessions.test import Client
 
 pytestmark = pytest.mark.django_db
@@ -452,7 +453,7 @@ def test_request_without_middleware_can_log_in(alice: Any) -> None:
 def test_rebinding_leaves_none_of_the_data(alice: Any) -> None:
     store = stored(x=1)
     key = store.session_key
-    store.rebind(alice.pk, {auth.SESSION_KEY: str(alice.pk)}, {})
+    rebind(store, alice.pk, {auth.SESSION_KEY: str(alice.pk)}, {})
     store.save()
     assert dict(again(store).items()) == {auth.SESSION_KEY: str(alice.pk)}
     assert not store.exists(key or "")

@@ -12,7 +12,7 @@ from typing import Any, cast
 from django.core.exceptions import ImproperlyConfigured
 
 from ...conf import get_login_type
-from ...session.expiry import kept_for
+from ...session.expiry import retention_seconds
 from ...session.user_keys import UserId, stored_user_id
 from ...session.user_session import SessionRecord
 from ..base import BATCH_SIZE, SessionBackend
@@ -305,7 +305,9 @@ class RedisSessionBackend(SessionBackend):
     @property
     def _lifetimes(self) -> tuple[int, int]:
         login_type = get_login_type(self.login_type)
-        return kept_for(login_type.user_lifetime), kept_for(login_type.anonymous_lifetime)
+        lifetimes = login_type.user_lifetime, login_type.anonymous_lifetime
+        users, visitors = map(retention_seconds, lifetimes)
+        return users, visitors
 
 
 def _text(record: SessionRecord) -> bytes:

@@ -77,7 +77,7 @@ class Command(BaseCommand):
             manager = UserSessionManager.create(name, backend=backend)
             is_stopped = False
             if dry_run:
-                count = backend.count_garbage(*manager.garbage_limits)
+                count = backend.count_garbage(*manager.expiry.retention)
                 text = f"{name}: {count} expired sessions would be deleted."
             else:
                 count, is_stopped = self._collect(
@@ -112,7 +112,7 @@ class Command(BaseCommand):
         # One moment for counting and deleting, so that the bar ends where it said it would.
         now = int(time.time())
         shows_progress = verbosity > 0 and self.stdout.isatty() and sys.stderr.isatty()
-        backend, limits = manager.backend, manager.garbage_limits
+        backend, limits = manager.backend, manager.expiry.retention
         total = backend.count_garbage(*limits, now=now) if shows_progress else 0
         count = 0
         with tqdm(

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from usersessions.session.data import CorruptSessionData, decode
+from usersessions.session.meta import LATEST, is_well_formed
 from usersessions.session.user_session import UserSession
-from usersessions.session.well_formed import LATEST, is_well_formed
 
 ASIDE = {"data": {"note": 1}, "meta": {"login_at": 1}, "user_id": 7, "is_permanent": False}
 SWITCH = {"aside": ASIDE, "back_user": 7, "back_hash": "scrypt$"}
