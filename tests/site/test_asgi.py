@@ -25,7 +25,7 @@ from usersessions import auth
 from usersessions.lifecycle.current_request import get_current_request
 from usersessions.middleware import UserSessionMiddleware
 from usersessions.models import FrontendSession
-from usersessions.store import SessionStore
+from usersessions.store import SessionStore, saving
 from usersessions.test import Client
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.urls")]
@@ -313,7 +313,7 @@ def test_session_that_was_ended_stays_ended_although_the_client_leaves(
 def test_client_that_leaves_while_the_session_is_stored_finds_all_of_it_stored(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    write = SessionStore.write
+    write = saving.write
     was_cancelled = threading.Event()
     seen: list[HttpRequest | None] = []
 
@@ -337,7 +337,7 @@ def test_client_that_leaves_while_the_session_is_stored_finds_all_of_it_stored(
             finally:
                 seen.append(get_current_request())
 
-        monkeypatch.setattr(SessionStore, "write", slow_write)
+        monkeypatch.setattr(saving, "write", slow_write)
         task = asyncio.create_task(answer())
         await is_storing.wait()
         task.cancel()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
+from django.contrib.auth import SESSION_KEY as AUTH_USER_KEY
 from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest
 
@@ -204,7 +205,9 @@ class UserSessionManager:
             return None
         except CorruptSessionData:
             session = None
-        if session is None or has_invalid_user_key(session.data):
+        if session is None or (
+            AUTH_USER_KEY in session.data and has_invalid_user_key(session.data)
+        ):
             security_logger.warning(
                 "The data of the %s session %s does not decode.",
                 self.login_type.name,

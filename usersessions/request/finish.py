@@ -19,7 +19,7 @@ from ..backends.base import SessionNotUpdated
 from ..lifecycle.limit import TooManySessions
 from ..session.meta import ADOPTED_AT
 from ..session.user_session import UserSession
-from ..store import KeyUse, SessionStore, Written, switch
+from ..store import KeyUse, SessionStore, Written, rollbacks, saving, switch
 from .cookies import has_old_signature, is_cookie_due, send_cookie
 from .old_cookie import delete_old_cookie
 
@@ -51,31 +51,35 @@ def plan(store: SessionStore, *, may_store: bool = True) -> list[Step]:
             store.notice_rollback()
     if store.refused_switch is not None:
         steps.append(Step.END_SWITCH)
-    if not may_store:
-        return steps
     if session is None:
-        return [*steps, Step.READ] if store.is_saved_unread else steps
-    if store.changes and store.has_ended:
-        return steps
-    if _has_changes(store, session):
+        if may_store and store.is_saved_unread:
+            steps.append(Step.READ)
+    elif may_store and not (store.changes and store.has_ended):
+        steps += _storing_steps(store, session)
+    return steps
+
+
+def _storing_steps(store: SessionStore, session: UserSession) -> list[Step]:
+    steps = []
+    if store.written is Written.DATA:
+        # By the view itself: what it changed afterwards, in place too, is not saved yet.
+        has_changes = not session.is_as_stored
+    else:
+        saves_always = settings.SESSION_SAVE_EVERY_REQUEST and session.stored is not None
+        has_changes = saves_always or store.modified
+    if has_changes:
         if session.data or store.key_use is KeyUse.CREATED or not store.modified:
             steps.append(Step.SAVE)
         elif session.stored is not None:
-            return [*steps, Step.END_EMPTIED]
+            return [Step.END_EMPTIED]
     elif session.stored is not None and (
-        store.manager.expiry.is_touch_due(session) or has_old_signature(store)
+        store.manager.expiry.is_touch_due(session)
+        or (settings.SECRET_KEY_FALLBACKS and has_old_signature(store))
     ):
         steps.append(Step.TOUCH)
     if session.meta.get(ADOPTED_AT) == 0 and session.identifier == store.presented_key:
         steps.append(Step.NOTE_ARRIVAL)
     return steps
-
-
-def _has_changes(store: SessionStore, session: UserSession) -> bool:
-    if store.written is Written.DATA:
-        # By the view itself: what it changed afterwards, in place too, is not saved yet.
-        return not session.is_as_stored
-    return store.modified or (settings.SESSION_SAVE_EVERY_REQUEST and session.stored is not None)
 
 
 def needs_storage(request: HttpRequest, response: HttpResponseBase) -> bool:
@@ -127,12 +131,12 @@ def _stores(request: HttpRequest) -> list[SessionStore]:
 def _finish(request: HttpRequest, response: HttpResponseBase, store: SessionStore) -> bool:
     """Store one session and its cookie; return False if another request has ended it."""
     _vary_on_cookie(response)
-    may_store = response.status_code < 500
-    if may_store and store.modified:
+    steps = plan(store, may_store=response.status_code < 500)
+    if Step.SAVE in steps:
         # A host that Django does not allow gets its 400 before anything is stored for it.
         store.cookie_scope(request)
     try:
-        for step in plan(store, may_store=may_store):
+        for step in steps:
             _STEPS[step](store)
     except UpdateError:
         logger.info("A %s session ended while a request used it.", store.login_type.name)
@@ -207,7 +211,7 @@ def _read(store: SessionStore) -> None:
 
 
 def _save(store: SessionStore) -> None:
-    store.write()
+    saving.write(store)
 
 
 def _end_emptied(store: SessionStore) -> None:
@@ -218,10 +222,10 @@ def _end_emptied(store: SessionStore) -> None:
     except SessionNotUpdated as exc:
         raise UpdateError from exc
     if is_gone:
-        store.note_removal(identifier)
+        rollbacks.note_removal(store, identifier)
         store.use(None)
     else:
-        store.write()
+        saving.write(store)
 
 
 def _touch(store: SessionStore) -> None:

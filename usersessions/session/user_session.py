@@ -63,9 +63,9 @@ class UserSession:
 
     __slots__ = (
         "_clock",
-        "_data_was_updated",
         "_serializer",
         "data",
+        "data_was_updated",
         "identifier",
         "ip_lock",
         "is_new",
@@ -91,6 +91,8 @@ class UserSession:
     is_permanent: bool
     #: The visitor's data, live: changes in place need ``set()`` or Django's ``modified = True``.
     data: dict[str, Any]
+    #: Whether ``set()``, ``del`` or ``override_data()`` changed data since the last storing.
+    data_was_updated: bool
     #: What the app itself remembers about the session; never part of ``data``.
     meta: SessionMeta
     #: The state of the storage that this object started from; None while nothing is stored.
@@ -125,7 +127,7 @@ class UserSession:
         self.replaced = None
         self._serializer = serializer or JSONSerializer()
         self._clock = clock
-        self._data_was_updated = False
+        self.data_was_updated = False
 
     @classmethod
     def from_record(
@@ -208,13 +210,13 @@ class UserSession:
             self.data.pop(key, None)
         else:
             self.data[key] = value
-        self._data_was_updated = True
+        self.data_was_updated = True
 
     __setitem__ = set  # noqa: A003 - TYPO3's name
 
     def __delitem__(self, key: str) -> None:
         del self.data[key]
-        self._data_was_updated = True
+        self.data_was_updated = True
 
     def override_data(self, data: Mapping[str, Any]) -> None:
         """Replace all data; counts as an update only if the stored form would differ.
@@ -222,7 +224,7 @@ class UserSession:
         Source: TYPO3 ``UserSession::overrideData()``.
         """
         if self._serializer.dumps(dict(data)) != self._serializer.dumps(self.data):
-            self._data_was_updated = True
+            self.data_was_updated = True
         # In place: whoever holds the dict (request.session does) goes on seeing this session.
         new = dict(data)
         self.data.clear()
@@ -231,11 +233,6 @@ class UserSession:
     @property
     def has_data(self) -> bool:
         return bool(self.data)
-
-    @property
-    def data_was_updated(self) -> bool:
-        """Whether ``set()``, ``del`` or ``override_data()`` changed data since the last storing."""
-        return self._data_was_updated
 
     @property
     def is_anonymous(self) -> bool:
@@ -327,7 +324,7 @@ class UserSession:
             serializer=self._serializer,
             clock=self._clock,
         )
-        session._data_was_updated = self._data_was_updated
+        session.data_was_updated = self.data_was_updated
         return session
 
     def read_beside(self, record: SessionRecord) -> UserSession:
@@ -343,10 +340,16 @@ class UserSession:
         session = self.renewed(self.identifier, user_id=self.user_id)
         session.is_new = self.is_new
         session.replaced = self.stored
-        session.stored = _stored(self.identifier, {**self._stored_fields(), **record})
+        before = self.stored or Stored(self.identifier, None, 0, b"")
+        session.stored = Stored(
+            self.identifier,
+            self.user_id if "ses_userid" in record else before.user_id,
+            record.get("ses_tstamp", before.timestamp),
+            record.get("ses_data", before.data),
+        )
         session.last_updated = session.stored.timestamp
         session.ip_lock = record.get("ses_iplock", self.ip_lock)
-        session._data_was_updated = self._data_was_updated and "ses_data" not in record
+        session.data_was_updated = self.data_was_updated and "ses_data" not in record
         # For callers who go on with this object: they must not overwrite what others store.
         self.stored = session.stored
         return session
@@ -391,10 +394,14 @@ class UserSession:
 
 
 def _stored(identifier: str, record: Mapping[str, Any]) -> Stored:
-    user = record.get("ses_userid")
+    user_id = record.get("ses_userid")
+    if type(user_id) is int:  # most users', on every request
+        user_id = user_id if user_id > 0 else None
+    else:
+        user_id = stored_user_id(user_id)
     return Stored(
         identifier,
-        user if type(user) is int and user > 0 else stored_user_id(user),
+        user_id,
         int(record.get("ses_tstamp") or 0),
         bytes(record.get("ses_data") or b""),
     )

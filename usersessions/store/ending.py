@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..lifecycle.successors import remove_with_successors
 from ..session.tokens import resolve_key
-from . import switch
+from . import rollbacks, switch
 from .state import KeyUse
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def _remove(store: SessionStore, identifier: str) -> None:
         stored = None  # not a session in which a user was seen
     backend = store.manager.backend
     if remove_with_successors(identifier, stored, backend, store.manager.serializer):
-        store.note_removal(identifier, stored)
+        rollbacks.note_removal(store, identifier, stored)
     elif stored is not None and backend.transaction_depth:
         # The transaction may show the storage as it was; we look again once it has ended.
-        store.noted_changes().note_removal(identifier, stored)
+        rollbacks.changes_of(store).note_removal(identifier, stored)

@@ -94,11 +94,12 @@ def follow_data(store: SessionStore) -> None:
         user_id = to_user_id(named)
         if user_id != session.user_id:
             bind_login(store, user_id)
+            session = store.user_session
     elif store.named_read is not None and session.user_id is not None:
         data = {key: value for key, value in session.data.items() if key not in LOGIN_KEYS}
         rebind(store, None, data, {})
+        session = store.user_session
         switch.announce_end(store)
-    session = store.user_session
     if session.is_switched:
         # Whatever the view has written there: templates show who it is, and may trust it.
         session.data[BACK_USER_KEY] = session.meta[BACK_USER]

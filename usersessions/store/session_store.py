@@ -10,22 +10,20 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth import SESSION_KEY as AUTH_USER_KEY
-from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
+from django.contrib.sessions.backends.base import SessionBase
 from django.http import HttpRequest
 from django.utils.module_loading import import_string
 
-from ..backends.base import SessionNotCreated, SessionNotFound, SessionNotUpdated
+from ..backends.base import SessionNotFound
 from ..conf import LoginType, get_engine_login_type, get_login_types
 from ..lifecycle.current_request import get_current_request
-from ..lifecycle.duplicate_login import forget_origin
-from ..lifecycle.limit import TooManySessions
 from ..lifecycle.rollbacks import RequestChanges
 from ..lifecycle.user_session_manager import UserSessionManager, shared_manager
 from ..session.meta import EXPIRY_KEY, KEEP_UNTIL
 from ..session.tokens import CookieScope, new_identifier, resolve_key
-from ..session.user_session import Stored, UserSession
+from ..session.user_session import UserSession
 from ..switching.state import SwitchUsers
-from . import ending, login, switch
+from . import ending, rollbacks, saving, switch
 from .state import KeyUse, Written
 
 
@@ -100,7 +98,7 @@ class SessionStore(SessionBase):
         """The ``UserSession`` behind this store. Costs one query if nothing was read yet."""
         if self.loaded is None:
             self._get_session()
-            assert self.loaded is not None
+        assert self.loaded is not None
         self.accessed = True
         return self.loaded
 
@@ -253,7 +251,7 @@ class SessionStore(SessionBase):
         return not self._session_key and not (self.loaded and self.loaded.data)
 
     def load(self) -> dict[str, Any]:
-        """Return the data as stored now; what this session has in hand stays as it is."""
+        """Return the data as stored now; the session in hand stays as it is."""
         identifier = self.stored_key
         stored = None if identifier is None else self._find(identifier)
         data = {} if stored is None else dict(stored.data)
@@ -283,66 +281,12 @@ class SessionStore(SessionBase):
         self.accessed = self.modified = True
 
     def create(self) -> None:
-        """Store the data as a new session at once, even if there is none.
-
-        A session that was created like this stays although it is empty.
-        """
-        self._claim_key_to_create(new_identifier())
-        self.claim_key()
-        self.save(must_create=True)
-        self.modified = True
+        """Store the data as a new session at once; it stays although it is empty."""
+        saving.create(self)
 
     def save(self, must_create: bool = False) -> None:
-        """Store the session; under its new identifier if it was renewed.
-
-        :raises CreateError: ``must_create``, and the key is taken
-        :raises UpdateError: another request has ended the session; it stays ended
-        :raises SessionDataTooLarge: the data is over ``MAX_DATA_SIZE``; nothing was written
-        :raises TooManySessions: it is a login, and was refused; the session is as it is stored
-        :raises SessionBusy: others changed the session before each attempt; nothing was written
-
-        Costs one query; changes to other keys by concurrent requests cost two more and stay.
-        """
-        self.notice_rollback()
-        if not must_create:
-            self._get_session()
-        if self.session_key is None:
-            return self.create()
-        before = self.loaded
-        if must_create:
-            self._claim_key_to_create(self.session_key)
-        stored_before = self.user_session.stored
-        try:
-            self.write()
-        except CreateError:
-            self.loaded = before
-            raise
-        self._note_save(stored_before)
-        if must_create:
-            self.key_use = KeyUse.CREATED
-        return None
-
-    def write(self) -> None:
-        """Store the session in the way that it needs; raises as ``save()``."""
-        try:
-            login.follow_data(self)
-            self.loaded = self.manager.store(self.user_session, self.request)
-        except TooManySessions:
-            login.forget_changes(self)
-            raise
-        except SessionNotCreated as exc:
-            raise CreateError from exc
-        except SessionNotUpdated as exc:
-            raise UpdateError from exc
-        self.written = Written.DATA
-
-    def _claim_key_to_create(self, key: str) -> None:
-        self._get_session(no_load=True)
-        session = self.user_session
-        self.loaded = session.renewed(key, user_id=session.user_id)
-        if session.stored is not None:
-            forget_origin(self.loaded)  # a copy is no second login
-        self.loaded.stored = None
+        """Store the session, under its new identifier if it was renewed; see ``saving.save()``."""
+        saving.save(self, must_create=must_create)
 
     def continue_with(self, session: UserSession) -> None:
         """Go on with a stored session that other code has renewed, and send its cookie.
@@ -351,7 +295,7 @@ class SessionStore(SessionBase):
         """
         stored_before = self.user_session.stored
         self.use(session)
-        self._note_save(stored_before)
+        rollbacks.note_save(self, stored_before)
 
     def cycle_key(self) -> None:
         """Take a new identifier at once, keep the data; ``save()`` tells the storage."""
@@ -379,24 +323,6 @@ class SessionStore(SessionBase):
         """Forget the session in hand, and go on with an anonymous one."""
         self.use(None)
         self.key_use = KeyUse.FREE
-
-    def note_removal(self, identifier: str, stored: Stored | None = None) -> None:
-        """Remember that this request has ended a session, in case a transaction is rolled back.
-
-        :param stored: what was read under the identifier, if it was a user's session
-        """
-        self.accessed = True
-        self.noted_changes().note_removal(identifier, stored)
-        if identifier in (self.stored_key, self.presented_key):
-            self.has_ended_cookie = True
-
-    def _note_save(self, stored_before: Stored | None) -> None:
-        if self.changes is not None or self.manager.backend.transaction_depth:
-            self.noted_changes().note_save(self.user_session, stored_before)
-
-    def noted_changes(self) -> RequestChanges:
-        self.changes = self.changes or RequestChanges(self.manager)
-        return self.changes
 
     @classmethod
     def clear_expired(cls) -> None:

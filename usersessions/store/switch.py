@@ -9,6 +9,7 @@ from ..signals import user_switched_back
 from ..switching.audit import announce
 from ..switching.check import check_switch
 from ..switching.state import SwitchUsers, find_switch_users
+from . import rollbacks
 
 if TYPE_CHECKING:
     from .session_store import SessionStore
@@ -43,7 +44,7 @@ def end_refused(store: SessionStore) -> bool:
     if session is None:
         return False
     if store.manager.remove_session(session):
-        store.note_removal(session.identifier)
+        rollbacks.note_removal(store, session.identifier)
         users = find_switch_users(session)
         announce(user_switched_back, store.request, users, store.login_type.name)
     return True
