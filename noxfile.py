@@ -48,9 +48,6 @@ DJANGOS = [name[-1] for name in SUPPORTED if name[0] == "Django" and "." in name
 TESTS_WITH_SERVERS = [
     "tests/contract/test_redis.py",
     "tests/site/test_redis_requests.py",
-    "tests/system/outages",
-    "tests/system/test_interleavings.py",
-    "tests/system/test_lost_updates.py",
     "tests/unit/backends/redis/test_connection.py",
     "tests/unit/backends/redis/test_pool.py",
     "tests/unit/backends/test_redis_cache.py",
@@ -90,7 +87,7 @@ def _one_python_for(django: str) -> str:
     ],
 )
 def tests(session: nox.Session, django: str) -> None:
-    """All tests but those that need a browser, a server or other packages."""
+    """All tests but tests/system and those that need a server."""
     _test(session, *REQUIREMENTS, f"django=={django}.*", ignored=TESTS_WITH_SERVERS)
 
 
@@ -107,8 +104,9 @@ def djangos_own_tests(session: nox.Session, django: str) -> None:
 
 @nox.session(python=PYTHONS[0], requires=["distributions"], tags=["ci"])
 def oldest(session: nox.Session) -> None:
-    """The same with the oldest version of everything that pyproject.toml allows."""
-    _test(session, *(requirement.replace(">=", "==") for requirement in REQUIREMENTS))
+    """All tests with the oldest version of everything that pyproject.toml allows."""
+    oldest = [requirement.replace(">=", "==") for requirement in REQUIREMENTS]
+    _test(session, *oldest, paths=["tests"])
 
 
 def _install(session: nox.Session, *requirements: str) -> None:
@@ -117,12 +115,15 @@ def _install(session: nox.Session, *requirements: str) -> None:
     session.install(*requirements, *map(str, DISTRIBUTIONS.glob("*.whl")))
 
 
-def _test(session: nox.Session, *requirements: str, ignored: Sequence[str] = ()) -> None:
+def _test(
+    session: nox.Session,
+    *requirements: str,
+    paths: Sequence[str] = (),
+    ignored: Sequence[str] = (),
+) -> None:
     _install(session, *requirements)
-    ignores = [f"--ignore={path}" for path in ignored]
-    session.run(
-        "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *ignores, *session.posargs
-    )
+    arguments = [*paths, *(f"--ignore={path}" for path in ignored), *session.posargs]
+    session.run("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments)
 
 
 @nox.session(tags=["ci"])

@@ -28,6 +28,15 @@ if TYPE_CHECKING:
 pytest.register_assert_rewrite("tests.contract.session_backend")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Use every core where no test is named; ``-n`` and ``-p no:xdist`` say otherwise."""
+    names_no_tests = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    is_worker = hasattr(config, "workerinput")
+    if names_no_tests and not is_worker and getattr(config.option, "numprocesses", 0) is None:
+        config.option.numprocesses = "auto"
+
+
 class Clock:
     """Says what time it is until a test moves it."""
 
