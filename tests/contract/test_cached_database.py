@@ -115,18 +115,110 @@ def assert_true(backend: SessionBackend) -> None:
         assert outcome(backend, identifier) == expected  # what that has put there
 
 
-# The contract, and what the cache must do, on each cache
+@pytest.fixture
+def backend(settings: Any) -> CachedDatabaseSessionBackend:
+    use_cache(settings, locmem())
+    return make_backend()
 
 
 @pytest.mark.django_db(transaction=True)  # with all apps: it must know the user model
-class CachedContract(BackendContract):
-    """A test class brings one fixture, ``cache``: an entry of ``CACHES``."""
-
+class TestCachedDatabase(BackendContract):
     @pytest.fixture
     def backend(
-        self, transactional_db: None, cache: dict[str, Any], settings: Any
+        self, transactional_db: None, backend: CachedDatabaseSessionBackend
     ) -> CachedDatabaseSessionBackend:
-        use_cache(settings, cache)
+        return backend
+
+    def test_session_moves_to_the_hash_of_a_new_key_with_its_cached_record(
+        self, backend: SessionBackend, rotated: str
+    ) -> None:
+        with costs():
+            assert backend.get(IDENTIFIER)["ses_id"] == rotated
+        backend.touch(IDENTIFIER, NOW + 62, seen=NOW)
+        assert backend.get(IDENTIFIER)["ses_id"] == backend.hash(IDENTIFIER)
+        with costs():
+            assert backend.get(IDENTIFIER)["ses_tstamp"] == NOW + 62
+        backend.remove(IDENTIFIER)
+        assert outcome(backend, IDENTIFIER) is None
+
+
+# What the cache must do, on each cache
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis that may be killed."""
+    _ = find_spec("redis") or report_missing("redis-py is not installed.")
+    yield from running(RedisServer(tmp_path_factory.mktemp("redis")))
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OursRedisServer]:
+    """A Redis for our own cache, that may be killed."""
+    _ = find_spec("redis") or report_missing("redis-py is not installed.")
+    yield from running(OursRedisServer(tmp_path_factory.mktemp("ours")))
+
+
+@pytest.fixture(scope="module")
+def memcached(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MemcachedServer]:
+    """A Memcached that may be killed."""
+    _ = find_spec("pymemcache") or report_missing("pymemcache is not installed.")
+    yield from running(MemcachedServer(tmp_path_factory.mktemp("memcached")))
+
+
+def running(server: Any) -> Iterator[Any]:
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def redis_cache(request: pytest.FixtureRequest) -> dict[str, Any]:
+    location = os.environ.get("USERSESSIONS_TEST_REDIS")
+    if not location:
+        location = request.getfixturevalue("redis").location
+    return {"BACKEND": RedisServer.cache, "LOCATION": location}
+
+
+@pytest.fixture
+def memcached_cache(request: pytest.FixtureRequest) -> dict[str, Any]:
+    location = os.environ.get("USERSESSIONS_TEST_MEMCACHED")
+    if not location:
+        location = request.getfixturevalue("memcached").location
+    return {"BACKEND": MemcachedServer.cache, "LOCATION": location}
+
+
+@pytest.fixture
+def ours_cache(ours: OursRedisServer) -> dict[str, Any]:
+    return ours.settings
+
+
+@pytest.fixture
+def ours_in_cluster_cache(request: pytest.FixtureRequest) -> dict[str, Any]:
+    cluster = request.getfixturevalue("redis_cluster")
+    options = {"cluster": True, "nodes": cluster.addresses}
+    return {"BACKEND": OursRedisServer.cache, "OPTIONS": options}
+
+
+@pytest.fixture
+def locmem_cache() -> dict[str, Any]:
+    return locmem()
+
+
+@pytest.fixture
+def files_cache(tmp_path: Path) -> dict[str, Any]:
+    path = "django.core.cache.backends.filebased.FileBasedCache"
+    return {"BACKEND": path, "LOCATION": str(tmp_path)}
+
+
+@pytest.mark.django_db(transaction=True)
+class TestEachCache:
+    @pytest.fixture(
+        params=["locmem", "files", "redis", "memcached", "ours", "ours_in_cluster"],
+    )
+    def backend(
+        self, transactional_db: None, request: pytest.FixtureRequest, settings: Any
+    ) -> CachedDatabaseSessionBackend:
+        use_cache(settings, request.getfixturevalue(f"{request.param}_cache"))
         return make_backend()
 
     def test_session_that_is_in_use_is_read_without_a_query(self, backend: SessionBackend) -> None:
@@ -221,18 +313,6 @@ class CachedContract(BackendContract):
             assert backend.remove_by_user(ALICE) == 40
         assert [outcome(backend, identifier) for identifier in identifiers] == [None] * 40
 
-    def test_session_moves_to_the_hash_of_a_new_key_with_its_cached_record(
-        self, backend: SessionBackend, rotated: str
-    ) -> None:
-        with costs():
-            assert backend.get(IDENTIFIER)["ses_id"] == rotated
-        backend.touch(IDENTIFIER, NOW + 62, seen=NOW)
-        assert backend.get(IDENTIFIER)["ses_id"] == backend.hash(IDENTIFIER)
-        with costs():
-            assert backend.get(IDENTIFIER)["ses_tstamp"] == NOW + 62
-        backend.remove(IDENTIFIER)
-        assert outcome(backend, IDENTIFIER) is None
-
     def test_emptied_cache_costs_a_query(self, backend: CachedDatabaseSessionBackend) -> None:
         backend.set(IDENTIFIER, a_record())
         backend.cache.delete_many(
@@ -242,85 +322,6 @@ class CachedContract(BackendContract):
             backend.get(IDENTIFIER)
         with costs():
             backend.get(IDENTIFIER)
-
-
-class TestLocMem(CachedContract):
-    @pytest.fixture
-    def cache(self) -> dict[str, Any]:
-        return locmem()
-
-
-class TestFiles(CachedContract):
-    @pytest.fixture
-    def cache(self, tmp_path: Path) -> dict[str, Any]:
-        path = "django.core.cache.backends.filebased.FileBasedCache"
-        return {"BACKEND": path, "LOCATION": str(tmp_path)}
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A Redis that may be killed."""
-    _ = find_spec("redis") or report_missing("redis-py is not installed.")
-    yield from running(RedisServer(tmp_path_factory.mktemp("redis")))
-
-
-@pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OursRedisServer]:
-    """A Redis for our own cache, that may be killed."""
-    _ = find_spec("redis") or report_missing("redis-py is not installed.")
-    yield from running(OursRedisServer(tmp_path_factory.mktemp("ours")))
-
-
-@pytest.fixture(scope="module")
-def memcached(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MemcachedServer]:
-    """A Memcached that may be killed."""
-    _ = find_spec("pymemcache") or report_missing("pymemcache is not installed.")
-    yield from running(MemcachedServer(tmp_path_factory.mktemp("memcached")))
-
-
-def running(server: Any) -> Iterator[Any]:
-    yield server
-    server.kill()
-
-
-class TestRedis(CachedContract):
-    @pytest.fixture
-    def cache(self, request: pytest.FixtureRequest) -> dict[str, Any]:
-        location = os.environ.get("USERSESSIONS_TEST_REDIS")
-        return {
-            "BACKEND": RedisServer.cache,
-            "LOCATION": location or request.getfixturevalue("redis").location,
-        }
-
-
-class TestOursInRedis(CachedContract):
-    @pytest.fixture
-    def cache(self, ours: OursRedisServer) -> dict[str, Any]:
-        return ours.settings
-
-
-class TestOursInRedisCluster(CachedContract):
-    @pytest.fixture
-    def cache(self, request: pytest.FixtureRequest) -> dict[str, Any]:
-        cluster = request.getfixturevalue("redis_cluster")
-        options = {"cluster": True, "nodes": cluster.addresses}
-        return {"BACKEND": OursRedisServer.cache, "OPTIONS": options}
-
-
-class TestMemcached(CachedContract):
-    @pytest.fixture
-    def cache(self, request: pytest.FixtureRequest) -> dict[str, Any]:
-        location = os.environ.get("USERSESSIONS_TEST_MEMCACHED")
-        return {
-            "BACKEND": MemcachedServer.cache,
-            "LOCATION": location or request.getfixturevalue("memcached").location,
-        }
-
-
-@pytest.fixture
-def backend(settings: Any) -> CachedDatabaseSessionBackend:
-    use_cache(settings, locmem())
-    return make_backend()
 
 
 def entries(alias: str = "sessions") -> dict[str, Any]:

@@ -75,7 +75,12 @@ ANSWERS = [
     pytest.param(*pair, refusal, read(IF_EVERYONE_MAY)[pair], id=f"{pair[0]} to {pair[1]}")
     for pair, refusal in read(BY_DEFAULT).items()
 ]
-answers = pytest.mark.parametrize(("original", "target", "by_default", "if_all_may"), ANSWERS)
+NAMES = ("original", "target", "by_default", "if_all_may")
+answers = pytest.mark.parametrize(NAMES, ANSWERS)
+#: Each original user, and each answer that there is, once.
+each_answer = pytest.mark.parametrize(
+    NAMES, {(each.values[0], *each.values[2:]): each for each in ANSWERS}.values()
+)
 
 WAYS = [("BE", "BE"), ("BE", "FE"), ("FE", "BE"), ("FE", "FE")]
 PATHS = {"BE": "/admin/", "FE": "/"}
@@ -149,7 +154,7 @@ def test_who_may_switch_to_whom_from_which_session_to_which(
             assert who(client, login_type) == before
 
 
-@answers
+@each_answer
 def test_url_refuses_as_the_function_does(
     settings: Any, original: str, target: str, by_default: str | None, if_all_may: str | None
 ) -> None:
@@ -166,7 +171,7 @@ def test_url_refuses_as_the_function_does(
 
 @pytest.mark.urls("tests.urls_admin")
 @pytest.mark.parametrize("login_type", ["BE", "FE"])
-@answers
+@each_answer
 def test_admin_refuses_as_the_function_does(
     client: Client,
     settings: Any,
