@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -231,9 +230,7 @@ def test_batch_whose_sessions_nobody_takes_does_not_stop_the_others(
     assert adopt("--batch-size=1") == "1 sessions moved, 3 left where they are; 0 have expired.\n"
 
 
-# Only looking, and wrong input
-
-NO_SIZE = "must be a whole number of at least 1"
+# Only looking, and nothing to look at
 
 
 def test_dry_run_only_counts(old_site: OldSite, alice: Any) -> None:
@@ -241,41 +238,6 @@ def test_dry_run_only_counts(old_site: OldSite, alice: Any) -> None:
         old_site.store_session(alice)
     assert adopt("--dry-run") == "Up to 2 sessions would be moved; 0 have expired.\n"
     assert (old_site.rows.count(), rows()) == (2, (0, 0))
-
-
-@pytest.mark.parametrize("dry_run", [False, True])
-def test_verbosity_zero_is_silent(
-    old_site: OldSite, alice: Any, dry_run: bool, capsys: pytest.CaptureFixture[str]
-) -> None:
-    old_site.store_session(alice)
-    assert adopt(verbosity=0, dry_run=dry_run) == ""
-    assert capsys.readouterr() == ("", "")
-    assert rows() == (0 if dry_run else 1, 0)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (
-            ["--batch-size=x"],
-            "argument --batch-size: must be a whole number of at least 1, not 'x'",
-        ),
-        (["--login-type=FE"], "unrecognized arguments: --login-type=FE"),
-    ],
-)
-def test_wrong_input_moves_nothing(
-    old_site: OldSite, alice: Any, arguments: list[str], message: str
-) -> None:
-    key = old_site.store_session(alice)
-    with pytest.raises(CommandError) as caught:
-        adopt(*arguments)
-    assert str(caught.value) == f"Error: {message}"
-    assert old_site.has(key)
-
-
-def test_batch_size_of_a_call_from_code_is_checked_too(old_site: OldSite) -> None:
-    with pytest.raises(CommandError, match=r"^batch_size must be at least 1, not 0\.$"):
-        adopt(batch_size=0)
 
 
 @pytest.mark.parametrize(
@@ -308,46 +270,3 @@ def test_site_without_a_table_to_move_is_told_why(
     with pytest.raises(CommandError) as caught:
         call_command("adopt_sessions", skip_checks=True)
     assert str(caught.value) == message
-
-
-# The progress bar
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_terminal_shows_the_progress(
-    old_site: OldSite, alice: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    old_site.store_session(alice)
-    old_site.store_session(alice)
-    errors = Terminal()
-    monkeypatch.setattr(sys, "stderr", errors)
-    call_command("adopt_sessions", stdout=Terminal())
-    assert "100%" in errors.getvalue()
-    assert "| 2/2 [" in errors.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("stdout", "stderr", "verbosity"),
-    [
-        pytest.param(io.StringIO, Terminal, 1, id="output-to-a-file"),
-        pytest.param(Terminal, io.StringIO, 1, id="errors-to-a-file"),
-        pytest.param(Terminal, Terminal, 0, id="silent"),
-    ],
-)
-def test_progress_is_for_terminals_only(
-    old_site: OldSite,
-    alice: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    stdout: type[io.StringIO],
-    stderr: type[io.StringIO],
-    verbosity: int,
-) -> None:
-    old_site.store_session(alice)
-    errors = stderr()
-    monkeypatch.setattr(sys, "stderr", errors)
-    call_command("adopt_sessions", stdout=stdout(), verbosity=verbosity)
-    assert errors.getvalue() == ""

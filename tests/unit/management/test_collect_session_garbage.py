@@ -6,9 +6,8 @@ import io
 import os
 import struct
 import subprocess
-import sys
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -120,14 +119,6 @@ def test_dry_run_only_counts() -> None:
     assert left() == (4, 3)
 
 
-@pytest.mark.parametrize("dry_run", [False, True])
-def test_verbosity_zero_is_silent(dry_run: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    fill(frontend=3, backend=2)
-    assert collect(verbosity=0, dry_run=dry_run) == ""
-    assert capsys.readouterr() == ("", "")
-    assert left() == ((4, 3) if dry_run else (1, 1))
-
-
 @pytest.mark.parametrize(
     ("arguments", "deletes"),
     [([], [5]), (["--batch-size", "2"], [2, 2, 1]), (["--batch-size=1"], [1] * 5)],
@@ -179,11 +170,6 @@ def test_other_database_is_collected_alone(tmp_path: Path) -> None:
     assert left() == (4, 1)
 
 
-def test_default_database_can_be_named() -> None:
-    fill(frontend=3)
-    assert collect("--login-type=FE", "--database=default") == "FE: 3 expired sessions deleted.\n"
-
-
 def test_database_of_a_storage_that_has_none_is_refused(settings: Any) -> None:
     settings.USERSESSIONS = {
         "FE": {"BACKEND": "tests.contract.test_base.DictBackend", "OPTIONS": {}}
@@ -201,11 +187,6 @@ def test_database_without_the_table_is_refused(tmp_path: Path) -> None:
             cursor.execute("DROP TABLE fe_sessions")
         with pytest.raises(CommandError, match="has no table 'fe_sessions'"):
             collect("--login-type=FE", f"--database={alias}")
-
-
-def test_batch_size_of_a_call_from_code_is_checked_too() -> None:
-    with pytest.raises(CommandError, match=r"^batch_size must be at least 1, not 0"):
-        call_command("collect_session_garbage", batch_size=0)
 
 
 # --max-seconds and --pause
@@ -274,23 +255,11 @@ def test_command_that_was_stopped_goes_on_next_time(time_passes: list[float]) ->
     assert left() == (1, 1)
 
 
-def test_stopping_is_silent_with_verbosity_zero(time_passes: list[float]) -> None:
-    fill(frontend=5)
-    assert collect("--batch-size=2", "--max-seconds=1", verbosity=0) == ""
-    assert left() == (4, 1)
-
-
 def test_pause_is_made_after_each_batch(time_passes: list[float]) -> None:
     fill(frontend=5)
     collect("--batch-size=2", "--pause", "0.25")
     assert time_passes == [0.25] * 3
     assert left() == (1, 1)
-
-
-def test_no_pause_is_made_unless_told(time_passes: list[float]) -> None:
-    fill(frontend=5)
-    collect("--batch-size=2")
-    assert time_passes == []
 
 
 def test_no_pause_is_made_that_would_end_too_late(time_passes: list[float]) -> None:
@@ -321,11 +290,6 @@ def test_pause_that_is_none_is_refused_from_code_too(value: Any) -> None:
     ("arguments", "message"),
     [
         pytest.param(
-            ["--login-type", "XX"],
-            "There is no login type 'XX'; choose from: BE, FE.",
-            id="unknown-login-type",
-        ),
-        pytest.param(
             ["--login-type", "FE", "--login-type", "fe"],
             "There is no login type 'fe'; choose from: BE, FE.",
             id="one-unknown-login-type",
@@ -334,21 +298,6 @@ def test_pause_that_is_none_is_refused_from_code_too(value: Any) -> None:
             ["--database", "nowhere"],
             "There is no database 'nowhere'; choose from: default.",
             id="unknown-database",
-        ),
-        pytest.param(
-            ["--batch-size", "0"],
-            "Error: argument --batch-size: must be a whole number of at least 1, not '0'",
-            id="empty-batch",
-        ),
-        pytest.param(
-            ["--batch-size=-1"],
-            "Error: argument --batch-size: must be a whole number of at least 1, not '-1'",
-            id="negative-batch",
-        ),
-        pytest.param(
-            ["--batch-size", "many"],
-            "Error: argument --batch-size: must be a whole number of at least 1, not 'many'",
-            id="batch-is-no-number",
         ),
         pytest.param(
             ["--max-seconds", "soon"],
@@ -382,74 +331,13 @@ def test_wrong_input_deletes_nothing_and_says_what_would_be_right(
     assert left() == (4, 3)
 
 
-# The progress bar
+# A real process
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_terminal_shows_the_progress(monkeypatch: pytest.MonkeyPatch) -> None:
-    fill(frontend=3, backend=2)
-    screen, errors = Terminal(), Terminal()
-    monkeypatch.setattr(sys, "stderr", errors)
-    call_command("collect_session_garbage", stdout=screen)
-    assert screen.getvalue() == (
-        "BE: 2 expired sessions deleted.\nFE: 3 expired sessions deleted.\n"
-    )
-    for end_of_bar in ("BE: 100%", "| 2/2 [", "FE: 100%", "| 3/3 ["):
-        assert end_of_bar in errors.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("stdout", "stderr", "verbosity"),
-    [
-        pytest.param(io.StringIO, io.StringIO, 1, id="cron"),
-        pytest.param(io.StringIO, Terminal, 1, id="output-to-a-file"),
-        pytest.param(Terminal, io.StringIO, 1, id="errors-to-a-file"),
-        pytest.param(Terminal, Terminal, 0, id="silent"),
-    ],
-)
-def test_progress_is_for_terminals_only(
-    monkeypatch: pytest.MonkeyPatch,
-    stdout: type[io.StringIO],
-    stderr: type[io.StringIO],
-    verbosity: int,
+def test_real_terminal_shows_the_progress(
+    commands_of_a_site: Callable[..., list[str]],
 ) -> None:
-    fill(frontend=3)
-    errors = stderr()
-    monkeypatch.setattr(sys, "stderr", errors)
-    call_command("collect_session_garbage", stdout=stdout(), verbosity=verbosity)
-    assert errors.getvalue() == ""
-    assert left() == (1, 1)
-
-
-SITE = """
-SECRET_KEY = "a site of its own"
-INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes", "usersessions"]
-MIDDLEWARE = ["usersessions.middleware.UserSessionMiddleware"]
-SESSION_ENGINE = "usersessions.store"
-DATABASES = {{"default": {{"ENGINE": "django.db.backends.sqlite3", "NAME": {path!r}}}}}
-"""
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> list[str]:
-    """A site in a directory of its own with three expired sessions; the command that runs it."""
-    database = tmp_path / "site.sqlite3"
-    with second_database(database) as alias:
-        FrontendSession.objects.using(alias).bulk_create(
-            FrontendSessionFactory.build_batch(3, ses_tstamp=0)
-        )
-    (tmp_path / "site_settings.py").write_text(SITE.format(path=str(database)))
-    return [
-        *(sys.executable, "-m", "django", "collect_session_garbage"),
-        *("--settings", "site_settings", "--pythonpath", str(tmp_path)),
-    ]
-
-
-def test_real_terminal_shows_the_progress(site: list[str]) -> None:
+    site = commands_of_a_site("collect_session_garbage")
     # Windows has none of these.
     pty, fcntl, termios = map(pytest.importorskip, ("pty", "fcntl", "termios"))
     master, slave = pty.openpty()
@@ -462,14 +350,6 @@ def test_real_terminal_shows_the_progress(site: list[str]) -> None:
         os.close(master)
     assert b"FE: 100%" in screen
     assert b"FE: 3 expired sessions deleted." in screen
-
-
-def test_pipe_shows_no_progress(site: list[str]) -> None:
-    done = subprocess.run(site, capture_output=True, check=True)  # noqa: S603
-    assert (done.stdout.decode(), done.stderr.decode()) == (
-        "BE: 0 expired sessions deleted.\nFE: 3 expired sessions deleted.\n",
-        "",
-    )
 
 
 # clearsessions

@@ -6,15 +6,15 @@ import io
 import subprocess
 import sys
 import tracemalloc
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
 
-from tests.contract.session_backend import second_database
-from tests.factories import BackendSessionFactory, FrontendSessionFactory, UserFactory
+from tests.factories import BackendSessionFactory, FrontendSessionFactory
+from tests.unit.management.conftest import Terminal
 from tests.urls import visit
 from usersessions import SessionManager, auth
 from usersessions.models import BackendSession, FrontendSession
@@ -58,11 +58,6 @@ def test_sessions_of_a_user_end_in_every_login_type(
     assert owners() == ([0, 0, alice.pk, alice.pk, bob.pk], [])
 
 
-def test_several_users_can_be_named(sessions: None, superuser: Any) -> None:
-    assert end("--user", "alice", "--user=bob") == "BE: 0 sessions ended.\nFE: 3 sessions ended.\n"
-    assert owners() == ([0, 0, superuser.pk], [superuser.pk])
-
-
 def test_user_who_is_deleted_is_named_by_key(
     sessions: None, alice: Any, bob: Any, superuser: Any
 ) -> None:
@@ -76,31 +71,6 @@ def test_users_can_be_named_both_ways_at_once(
 ) -> None:
     end(f"--user-id={alice.pk}", "--user=bob")
     assert owners() == ([0, 0, superuser.pk], [superuser.pk])
-
-
-def test_user_without_sessions_ends_none(sessions: None) -> None:
-    UserFactory(username="carol")
-    assert end("--user=carol") == "BE: 0 sessions ended.\nFE: 0 sessions ended.\n"
-
-
-def test_user_is_logged_out_at_once(client: Client, other_client: Client, alice: Any) -> None:
-    client.force_login(alice)
-    other_client.force_login(alice)
-    end("--user=alice")
-    for one in (client, other_client):
-        assert visit(one, lambda request: request.user.get_username()).content == b"''"
-
-
-def test_request_on_its_way_does_not_revive_an_ended_session(client: Client, alice: Any) -> None:
-    """Attack: keep a stolen session alive by a request that lasts longer than the command."""
-    client.force_login(alice)
-
-    def view(request: Any) -> None:
-        request.session["basket"] = [1]
-        end("--user=alice")
-
-    visit(client, view)
-    assert owners() == ([], [])
 
 
 # Switched sessions
@@ -124,13 +94,6 @@ def test_session_in_which_the_user_has_switched_to_somebody_else_ends_too(
     assert end("--user=admin") == "BE: 0 sessions ended.\nFE: 1 sessions ended.\n"
     assert visit(switched, lambda request: request.user.get_username()).content == b"''"
     assert owners() == ([alice.pk], [])
-
-
-def test_session_in_which_somebody_has_switched_to_the_user_ends_too(
-    switched: Client, alice: Any
-) -> None:
-    assert end("--user=alice") == "BE: 0 sessions ended.\nFE: 1 sessions ended.\n"
-    assert owners() == ([], [])
 
 
 @pytest.mark.parametrize("name", ["admin", "bob", "alice"])
@@ -351,15 +314,6 @@ def test_dry_run_only_counts_and_does_not_ask(
     )
 
 
-@pytest.mark.parametrize("dry_run", [False, True])
-def test_verbosity_zero_is_silent(
-    sessions: None, dry_run: bool, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert end("--all", verbosity=0, dry_run=dry_run, interactive=False) == ""
-    assert capsys.readouterr() == ("", "")
-    assert owners() == ([], []) or dry_run
-
-
 # From code
 
 
@@ -394,11 +348,6 @@ def test_code_passes_values_of_its_own(
 def test_code_passes_a_key_as_it_is(sessions: None, alice: Any, in_a_list: bool) -> None:
     end(user_id=[alice.pk] if in_a_list else alice.pk)
     assert alice.pk not in owners()[0]
-
-
-def test_batch_size_of_a_call_from_code_is_checked_too() -> None:
-    with pytest.raises(CommandError, match=r"^batch_size must be at least 1, not 0\.$"):
-        end("--anonymous", batch_size=0)
 
 
 # Wrong input
@@ -469,21 +418,6 @@ SAY_WHOSE = (
             "--user-id must be the primary key of a user, not '0'. No session was ended.",
             id="key-of-nobody",
         ),
-        pytest.param(
-            ["--all", "--no-input", "--login-type", "XX"],
-            "There is no login type 'XX'; choose from: BE, FE.",
-            id="unknown-login-type",
-        ),
-        pytest.param(
-            ["--anonymous", "--batch-size=0"],
-            "Error: argument --batch-size: must be a whole number of at least 1, not '0'",
-            id="empty-batch",
-        ),
-        pytest.param(
-            ["--anonymous", "--batch-size=many"],
-            "Error: argument --batch-size: must be a whole number of at least 1, not 'many'",
-            id="batch-is-no-number",
-        ),
         pytest.param(["--all"], NOBODY_IS_THERE, id="nobody-to-ask"),
     ],
 )
@@ -515,11 +449,6 @@ def test_name_that_several_users_have_ends_nothing(
 
 
 # The question
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 QUESTION = (
@@ -603,7 +532,7 @@ def test_storage_of_somebody_elses_is_emptied_as_well(settings: Any, alice: Any)
     assert list(backend.get_all()) == []
 
 
-# The progress bar
+# The progress bar; more of it in test_every_command
 
 
 @pytest.mark.parametrize(
@@ -629,47 +558,13 @@ def test_terminal_shows_the_progress(
         assert end_of_bar in errors.getvalue()
 
 
-@pytest.mark.parametrize(
-    ("stdout", "stderr", "verbosity"),
-    [
-        pytest.param(io.StringIO, Terminal, 1, id="output-to-a-file"),
-        pytest.param(Terminal, io.StringIO, 1, id="errors-to-a-file"),
-        pytest.param(Terminal, Terminal, 0, id="silent"),
-    ],
-)
-def test_progress_is_for_terminals_only(
-    sessions: None,
-    monkeypatch: pytest.MonkeyPatch,
-    stdout: type[io.StringIO],
-    stderr: type[io.StringIO],
-    verbosity: int,
-) -> None:
-    errors = stderr()
-    monkeypatch.setattr(sys, "stderr", errors)
-    call_command("end_sessions", "--all", "--no-input", stdout=stdout(), verbosity=verbosity)
-    assert errors.getvalue() == ""
-
-
 # A real process
 
-SITE = """
-SECRET_KEY = "a site of its own"
-INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes", "usersessions"]
-MIDDLEWARE = ["usersessions.middleware.UserSessionMiddleware"]
-SESSION_ENGINE = "usersessions.store"
-DATABASES = {{"default": {{"ENGINE": "django.db.backends.sqlite3", "NAME": {path!r}}}}}
-"""
 
-
-def test_script_is_told_to_use_no_input_and_then_needs_no_terminal(tmp_path: Path) -> None:
-    database = tmp_path / "site.sqlite3"
-    with second_database(database) as alias:
-        FrontendSession.objects.using(alias).bulk_create(FrontendSessionFactory.build_batch(3))
-    (tmp_path / "site_settings.py").write_text(SITE.format(path=str(database)))
-    command = [
-        *(sys.executable, "-m", "django", "end_sessions", "--all"),
-        *("--settings", "site_settings", "--pythonpath", str(tmp_path)),
-    ]
+def test_script_is_told_to_use_no_input_and_then_needs_no_terminal(
+    commands_of_a_site: Callable[..., list[str]],
+) -> None:
+    command = commands_of_a_site("end_sessions", "--all")
     done = [
         subprocess.run(  # noqa: S603
             [*command, *more], input="yes\n", capture_output=True, text=True, check=False
