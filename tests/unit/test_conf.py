@@ -179,23 +179,27 @@ class MarkedSerializer(JSONSerializer):
 
 
 NO_NUMBERS = [None, "5", [], 1.5, True]
-TOO_LITTLE = [-1, *NO_NUMBERS]
 CHOSEN_WRONGLY = ["", "Always", None, True, 0, ["never"]]
 
+#: Settings that take any number from 0 on, and what is said of the number.
+NUMBERS = {
+    "MAX_DATA_SIZE": "bytes; 0 means no limit",
+    "TIMEOUT": "seconds",
+    "LIFETIME": "seconds",
+    "ANONYMOUS_LIFETIME": "seconds",
+    "MAX_LIFETIME": "seconds",
+    "MAX_SESSIONS_PER_USER": "0 means any number",
+    "CONFIRM_MAX_AGE": "seconds",
+    "SWITCH_MAX_SECONDS": "seconds",
+}
 GOOD: dict[str, list[Any]] = {
+    **{key: [0, 1, 10**9] for key in NUMBERS},
     "BACKEND": [DATABASE],
     "OPTIONS": [{}, {"model": "shop.ShopSession"}],
     "SERIALIZER": [
         "django.core.signing.JSONSerializer",
         "django.contrib.sessions.serializers.JSONSerializer",
     ],
-    "MAX_DATA_SIZE": [0, 1, 10**9],
-    "TIMEOUT": [0, 1, 28800],
-    "LIFETIME": [0, 1, 1209600],
-    "ANONYMOUS_LIFETIME": [0, 1, 86400],
-    "MAX_LIFETIME": [0, 1, 86400],
-    "MAX_SESSIONS_PER_USER": [0, 1],
-    "CONFIRM_MAX_AGE": [0, 1, 300],
     "MAX_SESSIONS_REACHED": ["end-oldest", "refuse-login"],
     "PERMANENT_LOGIN": ["never", "opt-in", "opt-out", "always"],
     "GC_PROBABILITY": [0, 1, 100, 0.0, 0.5, 100.0],
@@ -212,19 +216,12 @@ GOOD: dict[str, list[Any]] = {
     "URL_PREFIXES": [[], ["/admin/"], ("/admin/", "/staff/"), ["/"]],
     "ADOPT_FROM": [None, "django.contrib.sessions.backends.db"],
     "SWITCH_PERMISSION": ["usersessions.auth.permissions.superusers_may_switch", a_callable],
-    "SWITCH_MAX_SECONDS": [0, 1, 900],
 }
 BAD: dict[str, list[Any]] = {
+    **{key: [-1, *NO_NUMBERS] for key in NUMBERS},
     "BACKEND": [None, "", 5, ["x"], "DatabaseSessionBackend", "no.such.Backend"],
     "OPTIONS": [None, [], "model", [("model", "x")]],
     "SERIALIZER": [None, "", "json", "no.such.Serializer", 5],
-    "MAX_DATA_SIZE": TOO_LITTLE,
-    "TIMEOUT": TOO_LITTLE,
-    "LIFETIME": TOO_LITTLE,
-    "ANONYMOUS_LIFETIME": TOO_LITTLE,
-    "MAX_LIFETIME": TOO_LITTLE,
-    "MAX_SESSIONS_PER_USER": TOO_LITTLE,
-    "CONFIRM_MAX_AGE": TOO_LITTLE,
     "MAX_SESSIONS_REACHED": ["refuse", "", None, True, ["end-oldest"]],
     "PERMANENT_LOGIN": CHOSEN_WRONGLY,
     "GC_PROBABILITY": [-1, 101, -0.1, 100.1, float("nan"), float("inf"), None, "1", True],
@@ -241,19 +238,12 @@ BAD: dict[str, list[Any]] = {
     "URL_PREFIXES": ["/admin/", ["admin/"], ["/admin/", ""], [None], None, {"/admin/"}],
     "ADOPT_FROM": ["", 5, True],
     "SWITCH_PERMISSION": [None, "", "no.such.function", True],
-    "SWITCH_MAX_SECONDS": TOO_LITTLE,
 }
 MUST_BE = {
+    **{key: f"an integer of at least 0 ({what})" for key, what in NUMBERS.items()},
     "BACKEND": "the dotted path of a SessionBackend class",
     "OPTIONS": "a dict for the backend",
     "SERIALIZER": "the dotted path of a class with dumps() and loads()",
-    "MAX_DATA_SIZE": "an integer of at least 0 (bytes; 0 means no limit)",
-    "TIMEOUT": "an integer of at least 0 (seconds)",
-    "LIFETIME": "an integer of at least 0 (seconds)",
-    "ANONYMOUS_LIFETIME": "an integer of at least 0 (seconds)",
-    "MAX_LIFETIME": "an integer of at least 0 (seconds)",
-    "MAX_SESSIONS_PER_USER": "an integer of at least 0 (0 means any number)",
-    "CONFIRM_MAX_AGE": "an integer of at least 0 (seconds)",
     "MAX_SESSIONS_REACHED": 'one of "end-oldest", "refuse-login"',
     "PERMANENT_LOGIN": 'one of "never", "opt-in", "opt-out", "always"',
     "GC_PROBABILITY": "a number from 0 to 100 (percent)",
@@ -270,7 +260,6 @@ MUST_BE = {
     "URL_PREFIXES": 'a list of path prefixes that start with "/"',
     "ADOPT_FROM": "None or the dotted path of the SESSION_ENGINE that the site had",
     "SWITCH_PERMISSION": "a callable or the dotted path of one",
-    "SWITCH_MAX_SECONDS": "an integer of at least 0 (seconds)",
 }
 
 
@@ -333,33 +322,6 @@ def test_path_of_something_else_is_refused(settings: Any, key: str, value: Any) 
     assert find_setting_errors() == [wrong(key, value)]
 
 
-def test_hint_of_a_login_type_of_the_sites_own_is_the_common_default(settings: Any) -> None:
-    settings.USERSESSIONS = {"SHOP": {**SHOP, "TIMEOUT": -1}}
-    assert find_setting_errors() == [
-        SettingError(
-            "usersessions.E003",
-            'USERSESSIONS["SHOP"]["TIMEOUT"] must be an integer of at least 0 (seconds), not -1.',
-            "The default is 6000.",
-        )
-    ]
-
-
-def test_unknown_key_is_refused_with_the_known_ones(settings: Any) -> None:
-    settings.USERSESSIONS = {"FE": {"COOKIE_AGE": 5}}
-    assert find_setting_errors() == [
-        SettingError(
-            "usersessions.E002",
-            'USERSESSIONS["FE"]["COOKIE_AGE"] is not a setting of usersessions.',
-            "Remove it, or use one of: ADOPT_FROM, ANONYMOUS_LIFETIME, BACKEND, CLIENT_IP, "
-            "CONFIRM_MAX_AGE, COOKIE_ALLOW_SCOPELESS, COOKIE_DOMAIN, COOKIE_FORMAT, COOKIE_NAME, "
-            "COOKIE_PATH, COOKIE_SAMESITE, COOKIE_SECURE, GC_PROBABILITY, LIFETIME, LOCK_IP, "
-            "LOCK_IPV6, MAX_DATA_SIZE, MAX_LIFETIME, MAX_SESSIONS_PER_USER, MAX_SESSIONS_REACHED, "
-            "OPTIONS, PERMANENT_LOGIN, SERIALIZER, SWITCH_MAX_SECONDS, SWITCH_PERMISSION, "
-            "TIMEOUT, URL_PREFIXES.",
-        )
-    ]
-
-
 @pytest.mark.parametrize("key", ["timeout", 5, None])
 def test_key_that_is_nearly_one_is_refused(settings: Any, key: Any) -> None:
     settings.USERSESSIONS = {"FE": {key: 60}}
@@ -370,87 +332,90 @@ def test_key_that_is_nearly_one_is_refused(settings: Any, key: Any) -> None:
     )
 
 
-@pytest.mark.parametrize("value", [None, [], "FE", 5])
-def test_setting_that_is_no_dict_is_refused(settings: Any, value: Any) -> None:
-    settings.USERSESSIONS = value
-    assert find_setting_errors() == [
-        SettingError(
-            "usersessions.E001",
-            f"USERSESSIONS must be a dict with a key per login type, not {type(value).__name__}.",
-            'For example USERSESSIONS = {"FE": {"TIMEOUT": 6000}}.',
-        )
-    ]
-
-
-@pytest.mark.parametrize("value", [None, [], 6000])
-def test_login_type_that_is_no_dict_is_refused(settings: Any, value: Any) -> None:
-    settings.USERSESSIONS = {"FE": value}
-    assert find_setting_errors() == [
-        SettingError(
-            "usersessions.E001",
-            f'USERSESSIONS["FE"] must be a dict of settings, not {type(value).__name__}.',
-            'For example {"FE": {"TIMEOUT": 6000}}.',
-        )
-    ]
-
-
-@pytest.mark.parametrize("name", ["", "my shop", "1", 'F"E', 5, None])
-def test_key_that_cannot_name_a_login_type_is_refused(settings: Any, name: Any) -> None:
-    settings.USERSESSIONS = {name: SHOP}
-    assert find_setting_errors() == [
-        SettingError(
-            "usersessions.E001",
-            f"USERSESSIONS has the key {name!r}, which cannot name a login type.",
-            'Use letters, digits and underscores, as in "BE" or "SHOP".',
-        )
-    ]
-
-
-def test_login_type_of_the_sites_own_needs_a_backend(settings: Any) -> None:
-    settings.USERSESSIONS = {"SHOP": {}}
-    assert find_setting_errors() == [
-        SettingError(
-            "usersessions.E004",
+@pytest.mark.parametrize(
+    ("login_types", "number", "message", "hint"),
+    [
+        *(
+            pytest.param(
+                value,
+                "E001",
+                f"USERSESSIONS must be a dict with a key per login type, not {kind}.",
+                'For example USERSESSIONS = {"FE": {"TIMEOUT": 6000}}.',
+                id=f"{kind}-for-all",
+            )
+            for value, kind in [(None, "NoneType"), ([], "list"), ("FE", "str"), (5, "int")]
+        ),
+        *(
+            pytest.param(
+                {"FE": value},
+                "E001",
+                f'USERSESSIONS["FE"] must be a dict of settings, not {kind}.',
+                'For example {"FE": {"TIMEOUT": 6000}}.',
+                id=f"{kind}-for-a-login-type",
+            )
+            for value, kind in [(None, "NoneType"), ([], "list"), (6000, "int")]
+        ),
+        *(
+            pytest.param(
+                {name: SHOP},
+                "E001",
+                f"USERSESSIONS has the key {name!r}, which cannot name a login type.",
+                'Use letters, digits and underscores, as in "BE" or "SHOP".',
+                id=f"name-{name!r}",
+            )
+            for name in ["", "my shop", "1", 'F"E', 5, None]
+        ),
+        pytest.param(
+            {"FE": {"COOKIE_AGE": 5}},
+            "E002",
+            'USERSESSIONS["FE"]["COOKIE_AGE"] is not a setting of usersessions.',
+            f"Remove it, or use one of: {', '.join(sorted(GOOD))}.",
+            id="unknown-key",
+        ),
+        pytest.param(
+            {"SHOP": {**SHOP, "TIMEOUT": -1}},
+            "E003",
+            'USERSESSIONS["SHOP"]["TIMEOUT"] must be an integer of at least 0 (seconds), not -1.',
+            "The default is 6000.",
+            id="hint-for-a-login-type-of-the-sites-own",
+        ),
+        pytest.param(
+            {"SHOP": {}},
+            "E004",
             'USERSESSIONS["SHOP"]["BACKEND"] is missing.',
             "A login type of your own names its storage, for example "
             f'"BACKEND": "{DATABASE}", "OPTIONS": {{"model": "shop.ShopSession"}}.',
-        )
-    ]
-
-
-@pytest.mark.parametrize(
-    ("login_types", "second", "cookie", "first"),
-    [
-        pytest.param({"BE": {"COOKIE_NAME": "fe_sessionid"}}, "FE", "fe_sessionid", "BE", id="one"),
-        pytest.param(
-            {"FE": {"COOKIE_NAME": "x"}, "BE": {"COOKIE_NAME": "x"}}, "BE", "x", "FE", id="both"
+            id="no-backend",
         ),
-        pytest.param({"fe": SHOP}, "FE", "fe_sessionid", "fe", id="names-that-differ-in-case"),
-    ],
-)
-def test_equal_cookie_names_are_refused(
-    settings: Any, login_types: dict[str, Any], second: str, cookie: str, first: str
-) -> None:
-    settings.USERSESSIONS = login_types
-    assert find_setting_errors() == [
-        SettingError(
-            "usersessions.E005",
-            f'USERSESSIONS["{second}"]["COOKIE_NAME"] is {cookie!r}, '
-            f'which is also the cookie of "{first}".',
-            "Give each login type a cookie name of its own.",
-        )
-    ]
-
-
-def test_login_types_that_leave_paths_unserved_are_refused(settings: Any) -> None:
-    settings.USERSESSIONS = {"FE": {"URL_PREFIXES": ["/shop/"]}}
-    assert find_setting_errors() == [
-        SettingError(
-            "usersessions.E006",
+        *(
+            pytest.param(
+                login_types,
+                "E005",
+                f'USERSESSIONS["{second}"]["COOKIE_NAME"] is {cookie!r}, '
+                f'which is also the cookie of "{first}".',
+                "Give each login type a cookie name of its own.",
+                id=f"cookie-{cookie}-of-{first}",
+            )
+            for login_types, second, cookie, first in [
+                ({"BE": {"COOKIE_NAME": "fe_sessionid"}}, "FE", "fe_sessionid", "BE"),
+                ({"FE": {"COOKIE_NAME": "x"}, "BE": {"COOKIE_NAME": "x"}}, "BE", "x", "FE"),
+                ({"fe": SHOP}, "FE", "fe_sessionid", "fe"),
+            ]
+        ),
+        pytest.param(
+            {"FE": {"URL_PREFIXES": ["/shop/"]}},
+            "E006",
             "Every login type has URL_PREFIXES, so that none serves the other paths.",
             'Leave URL_PREFIXES out of one login type, usually "FE".',
-        )
-    ]
+            id="unserved-paths",
+        ),
+    ],
+)
+def test_wrong_setting_is_refused_with_a_way_out(
+    settings: Any, login_types: Any, number: str, message: str, hint: str
+) -> None:
+    settings.USERSESSIONS = login_types
+    assert find_setting_errors() == [SettingError(f"usersessions.{number}", message, hint)]
 
 
 def test_wrong_login_type_is_not_blamed_for_unserved_paths(settings: Any) -> None:
