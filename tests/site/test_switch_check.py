@@ -192,14 +192,6 @@ def test_session_of_another_type_costs_one_more(
         visit(backend_switched, lambda request: request.session.get("note"))
 
 
-def test_plain_session_costs_what_it_did(
-    client: Client, superuser: Any, django_assert_num_queries: Callable[[int], Any]
-) -> None:
-    client.force_login(superuser)
-    with django_assert_num_queries(1):
-        visit(client, lambda request: request.session.get("note"))
-
-
 def test_end_is_one_delete(
     switched: Client, superuser: Any, session_queries: SessionQueries
 ) -> None:
