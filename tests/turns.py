@@ -48,18 +48,20 @@ class Worker:
     def stop(self) -> None:
         """Give the turn back, and wait for the next one."""
         self._back.release()
+        self._wait_for_turn()
+
+    def _wait_for_turn(self) -> None:
         self._turn.acquire()
         if self._is_abandoned:
             raise Abandoned
 
     def _run(self) -> None:
-        self._turn.acquire()
         _local.worker = self
         for connection in self._connections:
             connections[connection.alias] = connection
         try:
-            if not self._is_abandoned:
-                self._work()
+            self._wait_for_turn()
+            self._work()
         except BaseException as exc:
             self._error = exc
         finally:
