@@ -52,7 +52,7 @@ class TrustedProxies:
         except ImportError as exc:
             raise ImproperlyConfigured(
                 "usersessions.proxies.TrustedProxies needs the package python-ipware: "
-                'python -m pip install "django-usersessions[proxies]"'
+                "install django-usersession-manager[proxies]."
             ) from exc
         try:
             self._ipware = IpWare(precedence=(CHAIN,), proxy_count=count, proxy_list=list(networks))

@@ -252,5 +252,5 @@ def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         TrustedProxies(count=1)
     assert str(caught.value) == (
         "usersessions.proxies.TrustedProxies needs the package python-ipware: "
-        'python -m pip install "django-usersessions[proxies]"'
+        "install django-usersession-manager[proxies]."
     )

@@ -15,7 +15,7 @@ try:
     from .redis.scripts import INCREASE
 except ImportError as exc:
     raise ImproperlyConfigured(
-        'RedisCache needs redis-py: python -m pip install "django-usersessions[redis]".'
+        "RedisCache needs redis-py: install django-usersession-manager[redis]."
     ) from exc
 
 #: One for all caches with the same options, each of which a thread or a task has for itself.

@@ -23,7 +23,7 @@ try:
     from .options import find_faults
 except ImportError as exc:
     raise ImproperlyConfigured(
-        'RedisSessionBackend needs redis-py: python -m pip install "django-usersessions[redis]".'
+        "RedisSessionBackend needs redis-py: install django-usersession-manager[redis]."
     ) from exc
 
 #: What a record holds where nothing else is said.

@@ -262,7 +262,7 @@ def test_missing_package_says_what_to_install() -> None:
     )
     assert done.stderr.splitlines()[-1] == (
         "django.core.exceptions.ImproperlyConfigured: RedisSessionBackend needs redis-py: "
-        'python -m pip install "django-usersessions[redis]".'
+        "install django-usersession-manager[redis]."
     )
 
 
