@@ -1,45 +1,13 @@
-"""TYPO3's session handling for Django: separate backend and frontend sessions, well kept.
-
-PYTEST_DONT_REWRITE, or pytest warns whoever starts it from Python after Django is set up.
-"""
+"""TYPO3's session handling for Django: separate sessions for the backend and the frontend."""
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from .backends.base import (
-        SessionBackend,
-        SessionBackendError,
-        SessionBusy,
-        SessionChanged,
-        SessionNotCreated,
-        SessionNotFound,
-        SessionNotUpdated,
-    )
-    from .backends.cached_database import CachedDatabaseSessionBackend
-    from .backends.database import DatabaseSessionBackend
-    from .backends.redis import RedisSessionBackend
-    from .backends.redis_cache import RedisCache
-    from .backends.session_manager import SessionManager
-    from .lifecycle.limit import TooManySessions
-    from .lifecycle.saving import SessionDataTooLarge
-    from .lifecycle.user_session_manager import UserSessionManager
-    from .session.ip_locker import IpLocker
-    from .session.tokens import CookieScope
-    from .session.user_session import SessionRecord, UserSession
-else:  # out of a type checker's sight, which would take any name for one of ours
-
-    def __getattr__(name: str) -> Any:
-        if name in _HOMES:
-            return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-#: Where each public name lives; imported when asked for, since Django loads this package before
-#: its settings and models are ready.
-_HOMES = {
+#: The module of each public name. Imported on first use, since Django loads this package before
+#: settings and models are ready. Type checkers read ``__init__.pyi`` instead.
+_MODULES = {
     "CachedDatabaseSessionBackend": "backends.cached_database",
     "CookieScope": "session.tokens",
     "DatabaseSessionBackend": "backends.database",
@@ -61,24 +29,10 @@ _HOMES = {
     "UserSessionManager": "lifecycle.user_session_manager",
 }
 
-__all__ = [
-    "CachedDatabaseSessionBackend",
-    "CookieScope",
-    "DatabaseSessionBackend",
-    "IpLocker",
-    "RedisCache",
-    "RedisSessionBackend",
-    "SessionBackend",
-    "SessionBackendError",
-    "SessionBusy",
-    "SessionChanged",
-    "SessionDataTooLarge",
-    "SessionManager",
-    "SessionNotCreated",
-    "SessionNotFound",
-    "SessionNotUpdated",
-    "SessionRecord",
-    "TooManySessions",
-    "UserSession",
-    "UserSessionManager",
-]
+__all__ = list(_MODULES)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

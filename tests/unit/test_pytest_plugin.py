@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
@@ -45,11 +47,14 @@ URLS = """
     urlpatterns = [path("staff/", admin.site.urls)]
 """
 
+README = Path(__file__).parents[2].joinpath("README.rst").read_text()
+
 INI = """
     [pytest]
     addopts = --strict-config
-    filterwarnings = error
     pythonpath = .
+    filterwarnings =
+        error
 """
 
 
@@ -243,9 +248,13 @@ def test_plugin_loads_nothing_of_django(project: pytest.Pytester) -> None:
     assert project.run(sys.executable, "-c", program).ret == 0
 
 
-def test_pytest_started_by_a_program_that_has_set_django_up_does_not_warn(
+def test_filter_of_the_readme_lets_a_program_start_pytest_after_django(
     site: pytest.Pytester,
 ) -> None:
+    (line,) = re.findall(r"^    (filterwarnings = ignore:Module.+)", README, re.MULTILINE)
+    site.makeini(
+        INI + f"        {line.partition(' = ')[2]}\n    DJANGO_SETTINGS_MODULE = settings\n"
+    )
     site.makepyfile("def test_nothing(): pass")
     program = site.makepyfile(
         program="""
