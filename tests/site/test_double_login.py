@@ -14,6 +14,7 @@ from tests.site.test_middleware import put_basket, read_basket
 from tests.urls import site_of, visit
 from usersessions import SessionChanged, SessionNotUpdated, UserSession, UserSessionManager
 from usersessions.backends.base import SessionBackend
+from usersessions.lifecycle.login import begin_login
 from usersessions.models import FrontendSession
 from usersessions.test import Client
 
@@ -44,8 +45,8 @@ def test_second_login_with_the_same_cookie_takes_the_first_ones_place_and_basket
     manager: UserSessionManager, basket: UserSession, alice: Any
 ) -> None:
     one, two = read_again(manager, basket), read_again(manager, basket)
-    first = manager.store(manager.begin_login(one, alice.pk, sent_at=1.0))
-    second = manager.store(manager.begin_login(two, alice.pk, sent_at=2.0))
+    first = manager.store(begin_login(manager, one, alice.pk, sent_at=1.0))
+    second = manager.store(begin_login(manager, two, alice.pk, sent_at=2.0))
     assert len(rows_of(alice)) == 1
     assert read_again(manager, second).data == {"basket": {"apple": 3}}
     assert not manager.is_session_persisted(first)
@@ -56,9 +57,9 @@ def test_login_that_was_sent_first_but_stored_last_gives_way(
 ) -> None:
     """The browser keeps the answer to its second click: that login must not lose its session."""
     one, two = read_again(manager, basket), read_again(manager, basket)
-    second = manager.store(manager.begin_login(two, alice.pk, sent_at=2.0))
+    second = manager.store(begin_login(manager, two, alice.pk, sent_at=2.0))
     with pytest.raises(SessionNotUpdated):
-        manager.store(manager.begin_login(one, alice.pk, sent_at=1.0))
+        manager.store(begin_login(manager, one, alice.pk, sent_at=1.0))
     assert len(rows_of(alice)) == 1
     assert read_again(manager, second).data == {"basket": {"apple": 3}}
 
@@ -67,11 +68,11 @@ def test_second_login_keeps_what_was_added_after_the_first(
     manager: UserSessionManager, basket: UserSession, alice: Any
 ) -> None:
     one, two = read_again(manager, basket), read_again(manager, basket)
-    first = manager.store(manager.begin_login(one, alice.pk, sent_at=1.0))
+    first = manager.store(begin_login(manager, one, alice.pk, sent_at=1.0))
     first.set("coupon", "X")
     manager.update_session(first)
     two.set("mine", 1)
-    second = manager.store(manager.begin_login(two, alice.pk, sent_at=2.0))
+    second = manager.store(begin_login(manager, two, alice.pk, sent_at=2.0))
     assert read_again(manager, second).data == {
         "basket": {"apple": 3},
         "coupon": "X",
@@ -152,7 +153,7 @@ def test_twin_that_ends_while_it_is_taken_over_is_done_without(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     one, two = read_again(manager, basket), read_again(manager, basket)
-    first = manager.store(manager.begin_login(one, alice.pk, sent_at=1.0))
+    first = manager.store(begin_login(manager, one, alice.pk, sent_at=1.0))
     take_over = SessionBackend.take_over
 
     def end_it_first(backend: SessionBackend, *args: Any) -> None:
@@ -160,7 +161,7 @@ def test_twin_that_ends_while_it_is_taken_over_is_done_without(
         take_over(backend, *args)
 
     monkeypatch.setattr(SessionBackend, "take_over", end_it_first)
-    second = manager.store(manager.begin_login(two, alice.pk, sent_at=2.0))
+    second = manager.store(begin_login(manager, two, alice.pk, sent_at=2.0))
     assert read_again(manager, second).data == {"basket": {"apple": 3}}
     assert len(rows_of(alice)) == 1
 
@@ -201,11 +202,11 @@ def test_twin_that_cannot_be_taken_over_does_not_keep_anybody_from_logging_in(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     one, two = read_again(manager, basket), read_again(manager, basket)
-    manager.store(manager.begin_login(one, alice.pk, sent_at=1.0))
+    manager.store(begin_login(manager, one, alice.pk, sent_at=1.0))
 
     def change_it_first(backend: SessionBackend, stored: Any, *args: Any) -> None:
         raise SessionChanged("FE", stored["ses_id"], stored)
 
     monkeypatch.setattr(SessionBackend, "take_over", change_it_first)
-    second = manager.store(manager.begin_login(two, alice.pk, sent_at=2.0))
+    second = manager.store(begin_login(manager, two, alice.pk, sent_at=2.0))
     assert read_again(manager, second).data == {"basket": {"apple": 3}}

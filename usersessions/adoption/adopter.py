@@ -16,9 +16,10 @@ from django.http import HttpRequest
 
 from ..backends.base import SessionNotUpdated
 from ..conf import LoginType, get_adopting_types, get_default_login_type
+from ..lifecycle.login import user_agent_meta
 from ..lifecycle.saving import SessionDataTooLarge
 from ..lifecycle.successors import new_login_id
-from ..lifecycle.user_session_manager import UserSessionManager, user_agent_meta
+from ..lifecycle.user_session_manager import UserSessionManager
 from ..request.old_cookie import get_old_key
 from ..session.data import LOGIN_KEYS
 from ..session.meta import ADOPTED_AT, LOGIN_AT, LOGIN_ID, USER_AGENT

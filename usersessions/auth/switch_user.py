@@ -17,8 +17,8 @@ from django.middleware.csrf import rotate_token
 from django.utils.translation import gettext as _
 
 from ..conf import get_default_login_type
+from ..lifecycle.login import user_agent_meta
 from ..lifecycle.successors import new_login_id
-from ..lifecycle.user_session_manager import user_agent_meta
 from ..session.data import BACK_USER_KEY
 from ..session.meta import (
     ASIDE,
@@ -106,7 +106,9 @@ def exit_switch_user(request: HttpRequest, *, login_type: str | None = None) -> 
 
 def get_original_user(request: HttpRequest) -> Any:
     """Return the user behind the switched session that serves the path, None if it is not one."""
-    return get_store(request).original_user
+    store = get_store(request)
+    store.keys()  # reads it, and both users with it
+    return store.switch_users.original_user if store.switch_users else None
 
 
 async def aget_original_user(request: HttpRequest) -> Any:

@@ -7,7 +7,6 @@ import random
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from typing import Any
 
 from django.contrib.auth import SESSION_KEY as AUTH_USER_KEY
@@ -17,17 +16,16 @@ from django.http import HttpRequest
 from ..backends.base import SessionBackend, SessionNotFound
 from ..backends.session_manager import SessionManager
 from ..conf import LoginType, get_login_type
-from ..session.data import BACK_USER_KEY, LOGIN_KEYS, CorruptSessionData, Serializer
+from ..session.data import LOGIN_KEYS, CorruptSessionData, Serializer
 from ..session.ip_locker import DISABLED_LOCK, IpLocker
-from ..session.meta import LOGIN_AT, LOGIN_ID, USER_AGENT, SessionMeta
 from ..session.tokens import CookieScope, is_identifier, new_identifier
-from ..session.user_keys import UserId, has_invalid_user_key, to_user_id
+from ..session.user_keys import UserId, has_invalid_user_key
 from ..session.user_session import UserSession
 from ..switching.check import check_switch
 from .current_request import get_current_request
-from .duplicate_login import note_origin
+from .login import begin_login
 from .saving import SessionSaver
-from .successors import new_login_id, remove_with_successors
+from .successors import remove_with_successors
 
 security_logger = logging.getLogger("django.security.SuspiciousSession")
 
@@ -35,7 +33,8 @@ security_logger = logging.getLogger("django.security.SuspiciousSession")
 class UserSessionManager:
     """Owns the life of the sessions of one login type.
 
-    Source: TYPO3 ``TYPO3\\CMS\\Core\\Session\\UserSessionManager``.
+    Source: TYPO3 ``TYPO3\\CMS\\Core\\Session\\UserSessionManager``, whose methods are here in
+    Python's spelling: ``updateSession()`` is ``update_session()``.
 
     :param login_type: the settings to follow
     :param backend: where sessions are stored; default: the login type's
@@ -60,6 +59,7 @@ class UserSessionManager:
         self.ip_locker = ip_locker or login_type.ip_locker
         self.clock = clock
         self.serializer: Serializer = login_type.make_serializer()
+        self.saver = SessionSaver(login_type, self.backend, self.expiry, self.serializer)
 
     @classmethod
     def create(
@@ -71,12 +71,7 @@ class UserSessionManager:
         ip_locker: IpLocker | None = None,
         clock: Callable[[], float] = time.time,
     ) -> UserSessionManager:
-        """Return a manager for a login type, by its name; the rest is as for the class.
-
-        :raises UnknownLoginType: no login type has this name
-
-        Source: TYPO3 ``UserSessionManager::create()``.
-        """
+        """Return a manager for a login type, by its name; raises UnknownLoginType, a KeyError."""
         return cls(
             get_login_type(login_type),
             backend=backend,
@@ -84,13 +79,6 @@ class UserSessionManager:
             ip_locker=ip_locker,
             clock=clock,
         )
-
-    @cached_property
-    def saver(self) -> SessionSaver:
-        """What stores this manager's sessions."""
-        return SessionSaver(self.login_type, self.backend, self.expiry, self.serializer)
-
-    # Fetching
 
     def create_from_request_or_anonymous(
         self, request: HttpRequest, cookie_name: str | None = None
@@ -102,8 +90,7 @@ class UserSessionManager:
 
         :param cookie_name: default: the login type's ``COOKIE_NAME``
 
-        Costs one query with a genuine cookie, none without. Source: TYPO3
-        ``UserSessionManager::createFromRequestOrAnonymous()``.
+        Costs one query with a genuine cookie, none without.
         """
         identifier = self.get_identifier(request, cookie_name)
         if identifier is None:
@@ -111,10 +98,9 @@ class UserSessionManager:
         return self.get_usable_session(identifier, request) or self.create_anonymous_session()
 
     def create_from_global_cookie_or_anonymous(self, cookie_name: str) -> UserSession:
-        """Return the session of the request that the middleware is serving now.
+        """Return the session of the request that is being served now. Deprecated.
 
-        Deprecated: hand the request to ``create_from_request_or_anonymous()``. Source: TYPO3
-        ``UserSessionManager::createFromGlobalCookieOrAnonymous()``, gone in version 13.
+        Source: TYPO3 ``UserSessionManager::createFromGlobalCookieOrAnonymous()``, gone in 13.
         """
         warnings.warn(
             "create_from_global_cookie_or_anonymous() is deprecated; "
@@ -128,10 +114,7 @@ class UserSessionManager:
         return self.create_from_request_or_anonymous(request, cookie_name)
 
     def create_anonymous_session(self) -> UserSession:
-        """Return a new session without user; it is not stored.
-
-        Source: TYPO3 ``UserSessionManager::createAnonymousSession()``.
-        """
+        """Return a new session without user; it is not stored."""
         return UserSession.non_fixated(
             new_identifier(), serializer=self.serializer, clock=self.clock
         )
@@ -142,13 +125,10 @@ class UserSessionManager:
         :raises SessionNotFound: nothing is stored under the identifier
         :raises CorruptSessionData: what is stored does not decode
 
-        Costs one query. Source: TYPO3 ``UserSessionManager::createSessionFromStorage()``.
+        Costs one query.
         """
         return UserSession.from_record(
-            identifier,
-            self.backend.get(identifier),
-            serializer=self.serializer,
-            clock=self.clock,
+            identifier, self.backend.get(identifier), serializer=self.serializer, clock=self.clock
         )
 
     def get_identifier(
@@ -171,8 +151,7 @@ class UserSessionManager:
         try:
             scope = (find_scope or self.login_type.cookie_scope)(request)
         except DisallowedHost:
-            # Django answers 400, and the page that says so must not stumble over the host again.
-            return None
+            return None  # Django answers 400, and its error page asks for the session again
         return scope.resolve(value)
 
     def get_usable_session(
@@ -195,10 +174,7 @@ class UserSessionManager:
     def find_session(
         self, identifier: str, request: HttpRequest | None = None
     ) -> UserSession | None:
-        """Return a stored session that can be read from here, even if it has expired, else None.
-
-        See ``get_usable_session()``. Costs one query.
-        """
+        """Return a stored session that can be read from here, expired or not. Costs one query."""
         try:
             session: UserSession | None = self.create_session_from_storage(identifier)
         except SessionNotFound:
@@ -221,23 +197,13 @@ class UserSessionManager:
                 return None
         return session
 
-    # Expiry
-
     def has_expired(self, session: UserSession) -> bool:
-        """Return whether the session has ended by itself; always when its timeout is 0.
-
-        Source: TYPO3 ``UserSessionManager::hasExpired()``.
-        """
+        """Return whether the session has ended by itself; always when its timeout is 0."""
         return self.expiry.has_expired(session)
 
     def will_expire(self, session: UserSession, grace_period: int) -> bool:
-        """Return whether the session ends within ``grace_period`` seconds.
-
-        Source: TYPO3 ``UserSessionManager::willExpire()``.
-        """
+        """Return whether the session ends within ``grace_period`` seconds."""
         return self.clock() >= self.expiry.expires_at(session) - grace_period
-
-    # Storing
 
     def fixate_anonymous_session(
         self, session: UserSession, is_permanent: bool = False
@@ -247,7 +213,7 @@ class UserSessionManager:
         :return: the session as stored
         :raises SessionNotCreated: it is stored already
 
-        Costs one query. Source: TYPO3 ``UserSessionManager::fixateAnonymousSession()``.
+        Costs one query.
         """
         session.is_permanent = is_permanent
         session.ip_lock = self.make_ip_lock()
@@ -258,24 +224,20 @@ class UserSessionManager:
     ) -> UserSession:
         """Bind a session to a user, under a new identifier and with its data.
 
-        The old entry is replaced in one statement: whoever planted the old identifier in a
-        browser (session fixation) is left with nothing.
+        The old entry is replaced in one statement. An attacker who planted the old identifier in
+        a browser (session fixation) has nothing.
 
         :return: the new session, whose cookie is now due
-        :raises SessionNotUpdated: the session was a user's already and has ended meanwhile
+        :raises SessionNotUpdated: the session was a user's already and has ended
         :raises TooManySessions: ``MAX_SESSIONS_PER_USER`` is reached, and logins are refused then
         :raises ValueError: not the id of a user
 
-        Costs one query, and three more where ``MAX_SESSIONS_PER_USER`` is set. Source: TYPO3
-        ``UserSessionManager::elevateToFixatedUserSession()``.
+        Costs one query, and three more where ``MAX_SESSIONS_PER_USER`` is set.
         """
-        return self.store(self.begin_login(session, user_id, is_permanent=is_permanent))
+        return self.store(begin_login(self, session, user_id, is_permanent=is_permanent))
 
     def regenerate_session(
-        self,
-        identifier: str,
-        record: Mapping[str, Any] | None = None,
-        anonymous: bool = False,
+        self, identifier: str, record: Mapping[str, Any] | None = None, anonymous: bool = False
     ) -> UserSession:
         """Move a stored session to a new identifier, in one statement.
 
@@ -284,14 +246,11 @@ class UserSessionManager:
         :raises SessionNotFound: nothing is stored under the identifier
         :raises SessionNotUpdated: it went away after ``record`` was read
 
-        Costs one query, and one more without ``record``. Source: TYPO3
-        ``UserSessionManager::regenerateSession()``.
+        Costs one query, and one more without ``record``.
         """
+        record = record or self.backend.get(identifier)
         session = UserSession.from_record(
-            identifier,
-            record or self.backend.get(identifier),
-            serializer=self.serializer,
-            clock=self.clock,
+            identifier, record, serializer=self.serializer, clock=self.clock
         )
         if not anonymous:
             return self.store(session.renewed(new_identifier(), user_id=session.user_id))
@@ -301,26 +260,25 @@ class UserSessionManager:
         return self.store(session.renewed(new_identifier(), user_id=None))
 
     def update_session(self, session: UserSession) -> UserSession:
-        """Store the data and the time of a session, together with what others stored meanwhile.
+        """Store the data and the time of a session, merged with what other requests stored.
 
         :return: the session as stored
-        :raises SessionNotUpdated: the session has ended meanwhile, and stays ended
+        :raises SessionNotUpdated: the session has ended, and stays ended
         :raises SessionDataTooLarge: nothing was written
         :raises SessionBusy: others changed it before each attempt; nothing was written
 
-        Costs one query, two more if another request stored data in between; where that happens
-        again, see ``SessionBackend.turn_after()``. Source: TYPO3
-        ``UserSessionManager::updateSession()``.
+        Costs one query, two more whenever another request stored data in between.
+
         """
         return self.saver.update(session)
 
     def update_session_timestamp(self, session: UserSession) -> UserSession:
         """Note that the session is in use, at most every 61 seconds; never writes data.
 
-        :return: the session as touched; the very same object if it was not, since it is too early,
+        :return: the session as touched; the very same object if it was not: it is too early, or it
             has an expiry of its own, was touched by another request, or has ended
 
-        Costs one query or none. Source: TYPO3 ``UserSessionManager::updateSessionTimestamp()``.
+        Costs one query or none.
         """
         if not self.expiry.is_touch_due(session):
             return session
@@ -342,10 +300,7 @@ class UserSessionManager:
         return self.saver.save(session)
 
     def is_session_persisted(self, session: UserSession) -> bool:
-        """Return whether the session is stored now. Costs one query.
-
-        Source: TYPO3 ``UserSessionManager::isSessionPersisted()``.
-        """
+        """Return whether the session is stored now. Costs one query."""
         try:
             self.backend.get(session.identifier)
         except SessionNotFound:
@@ -356,8 +311,7 @@ class UserSessionManager:
         """End a session at once; return whether there was one.
 
         Also if another request has renewed it since it was read, where it is a user's. Costs one
-        query, up to two more when nothing is there. Source: TYPO3
-        ``UserSessionManager::removeSession()``.
+        query, up to two more when nothing is there.
         """
         return remove_with_successors(
             session.stored_identifier, session.stored, self.backend, self.serializer
@@ -368,8 +322,6 @@ class UserSessionManager:
 
         :param probability: 100 always, 0 never
         :param max_batches: how many batches at the most; None: all there are
-
-        Source: TYPO3 ``UserSessionManager::collectGarbage()``.
         """
         if random.random() * 100 >= probability:  # noqa: S311 - nobody gains by guessing it
             return 0
@@ -377,72 +329,19 @@ class UserSessionManager:
             *self.expiry.retention, now=int(self.clock()), max_batches=max_batches
         )
 
-    # Renewing in memory, for ``store()`` to write
-
-    def begin_login(
-        self,
-        session: UserSession,
-        user_id: UserId,
-        *,
-        is_permanent: bool = False,
-        came_with: str | None = None,
-        sent_at: float | None = None,
-        request: HttpRequest | None = None,
-    ) -> UserSession:
-        """Return the session bound to a user under a new identifier; nothing is stored yet.
-
-        A session that this request has renewed or made already keeps its identifier.
-
-        :param came_with: the identifier that the browser sent, when nothing is stored under it
-        :param sent_at: when the login's request arrived, in Unix seconds; None: now
-        :param request: whose address and browser count; None: those of the current request
-        """
-        user_id = to_user_id(user_id)
-        needs_new = session.stored is not None and not session.is_renewed
-        identifier = new_identifier() if needs_new else session.identifier
-        elevated = session.renewed(identifier, user_id=user_id)
-        if session.is_switched:
-            # What was done in a user's place is not for that user's own login.
-            elevated.data = {key: elevated.data[key] for key in LOGIN_KEYS & elevated.data.keys()}
-        elevated.data.pop(BACK_USER_KEY, None)  # a login of one's own ends a switch
-        elevated.is_permanent = is_permanent
-        elevated.ip_lock = self.make_ip_lock(request)
-        now = self.clock()
-        login_id = session.meta.get(LOGIN_ID)
-        is_relogin = session.user_id == user_id and not session.is_switched
-        elevated.meta = {
-            LOGIN_AT: int(now),
-            LOGIN_ID: login_id if login_id and is_relogin else new_login_id(),
-            **user_agent_meta(request),
-        }
-        if session.is_anonymous and session.stored is not None:
-            came_with = session.stored.identifier
-        if came_with is not None:
-            note_origin(elevated, self.backend.hash(came_with), sent_at or now)
-        return elevated
-
     def make_ip_lock(self, request: HttpRequest | None = None) -> str:
         """Return the lock to a request's address; None: to that of the current request."""
         request = request or get_current_request()
         if request is None:
-            # Made by a shell, a worker or a test: there is no address to lock to.
-            return DISABLED_LOCK
+            return DISABLED_LOCK  # for a shell, a worker or a test
         return self.ip_locker.get_session_ip_lock(self.login_type.get_client_ip(request))
 
 
-def user_agent_meta(request: HttpRequest | None = None) -> SessionMeta:
-    """Return what a session keeps of a request's browser; None: of the current request's."""
-    request = request or get_current_request()
-    agent = request.META.get("HTTP_USER_AGENT", "") if request else ""
-    return {USER_AGENT: agent[:200]} if agent else {}
-
-
-#: The manager of each login type that was asked for last; other settings make other login types.
 _shared: dict[str, UserSessionManager] = {}
 
 
 def shared_manager(login_type: LoginType, clock: Callable[[], float]) -> UserSessionManager:
-    """Return the manager that all requests use; it remembers nothing of them."""
+    """Return the manager that all requests use; it keeps nothing of them."""
     found = _shared.get(login_type.name)
     if found is None or found.login_type is not login_type or found.clock is not clock:
         found = _shared[login_type.name] = UserSessionManager(login_type, clock=clock)

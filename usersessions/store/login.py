@@ -10,6 +10,7 @@ from django.contrib.auth import aget_user, get_user
 from django.utils.functional import SimpleLazyObject
 
 from ..lifecycle.limit import TooManySessions
+from ..lifecycle.login import begin_login
 from ..session.data import BACK_USER_KEY, LOGIN_KEYS
 from ..session.meta import BACK_USER, CONFIRMED_AT, SessionMeta
 from ..session.user_keys import UserId, to_user_id
@@ -30,7 +31,8 @@ def bind_login(store: SessionStore, user_id: UserId) -> None:
     :raises TooManySessions: nothing of the login is left in the session or the request
     """
     session, manager = store.user_session, store.manager
-    elevated = manager.begin_login(
+    elevated = begin_login(
+        manager,
         session,
         user_id,
         is_permanent=store.login_type.allows_permanent(store.asked_permanent),

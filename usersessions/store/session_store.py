@@ -58,10 +58,8 @@ class SessionStore(SessionBase):
         self.loaded: UserSession | None = None
         self.key_use = KeyUse.FREE
         self.written = Written.NOTHING
-        #: Whether this request ended the session that its cookie named.
-        self.has_ended_cookie = False
-        #: What the login asked for: True or False, None: nothing, LIFETIME's policy decides.
-        self.asked_permanent: bool | None = None
+        self.has_ended_cookie = False  #: whether this request ended the session of its cookie
+        self.asked_permanent: bool | None = None  #: by the login; None: it asked for nothing
         #: Both users of a switched session; None: it is not switched.
         self.switch_users: SwitchUsers | None = None
         #: A switched session that was read and may not go on.
@@ -91,8 +89,6 @@ class SessionStore(SessionBase):
             self._scope = self.login_type.cookie_scope(request)
         return self._scope
 
-    # Reading
-
     @property
     def user_session(self) -> UserSession:
         """The ``UserSession`` behind this store. Costs one query if nothing was read yet."""
@@ -101,15 +97,6 @@ class SessionStore(SessionBase):
         assert self.loaded is not None
         self.accessed = True
         return self.loaded
-
-    @property
-    def original_user(self) -> Any:
-        """The user behind the session, None if it is not switched.
-
-        Costs no query but the one that reads the session: the user was asked for with it.
-        """
-        self._get_session()
-        return self.switch_users.original_user if self.switch_users else None
 
     @cached_property
     def presented_key(self) -> str | None:
@@ -152,8 +139,6 @@ class SessionStore(SessionBase):
         if self._is_cleared_unread:
             self._is_cleared_unread = False
             data.clear()
-
-    # Keys
 
     @property
     def session_key(self) -> str | None:
@@ -213,8 +198,6 @@ class SessionStore(SessionBase):
         """Have ``save()`` store the session under the identifier that it has."""
         if self.key_use is KeyUse.FREE:
             self.key_use = KeyUse.CLAIMED
-
-    # Django's contract, where it says more than a dict does
 
     @property
     def modified(self) -> bool:
@@ -343,8 +326,6 @@ class SessionStore(SessionBase):
         if session.meta.get(KEEP_UNTIL, 0) > self.clock():
             return settings.SESSION_EXPIRE_AT_BROWSER_CLOSE
         return not session.is_permanent
-
-    # The same for async code, where Django's own would not go by the methods above
 
     async def aclear(self) -> None:
         self.clear()

@@ -19,6 +19,7 @@ from usersessions import (
     UserSessionManager,
 )
 from usersessions.conf import UnknownLoginType
+from usersessions.lifecycle.login import begin_login
 from usersessions.models import BackendSession, FrontendSession
 
 ALICE, BOB = 7, 8
@@ -246,7 +247,7 @@ def test_session_that_is_not_stored_for_the_user_cannot_be_kept(alice: Any) -> N
     visitor = manager.create_anonymous_session()
     visitor.set("x", 1)
     stored = manager.fixate_anonymous_session(visitor)
-    for keep in (manager.create_anonymous_session(), manager.begin_login(stored, alice.pk)):
+    for keep in (manager.create_anonymous_session(), begin_login(manager, stored, alice.pk)):
         with pytest.raises(ValueError, match=r"^keep must be a stored session of user \d+: save"):
             SessionManager.invalidate_all_sessions_by_user_id("FE", alice.pk, keep=keep)
     assert manager.is_session_persisted(stored)
