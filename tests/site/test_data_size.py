@@ -136,6 +136,11 @@ def test_data_of_one_byte_more_is_refused_and_the_session_stays_as_it_was(
     assert browser.cookies.get("fe_sessionid") == cookie
 
 
+def test_limit_of_0_is_none(browser: Client, settings: Any) -> None:
+    limit_to(settings, 0)
+    assert visit(browser, put(10_000_000)).status_code == 200
+
+
 def test_two_changes_that_are_too_large_only_together_leave_the_first(
     browser: Client, settings: Any
 ) -> None:

@@ -14,7 +14,6 @@ from django.test import RequestFactory
 from tests.conftest import Clock, SessionQueries
 from tests.factories import NOW
 from tests.urls import visit
-from usersessions import SessionDataTooLarge
 from usersessions.conf import get_login_type
 from usersessions.models import BackendSession, FrontendSession
 from usersessions.session.tokens import CookieScope, Keys, is_identifier
@@ -223,19 +222,6 @@ def test_load_of_nothing_is_empty(store: SessionStore) -> None:
 def test_encode_and_decode_are_djangos() -> None:
     store = SessionStore()
     assert store.decode(store.encode({"x": 1})) == {"x": 1}
-
-
-def test_too_much_data_names_size_and_limit_and_stores_nothing(settings: Any) -> None:
-    store = stored(x=1)
-    settings.USERSESSIONS = {"FE": {"MAX_DATA_SIZE": 20}}
-    late = again(store)
-    late["x"] = "y" * 20
-    with pytest.raises(SessionDataTooLarge) as error:
-        late.save()
-    assert str(error.value) == (
-        'The data of a FE session takes 28 bytes; USERSESSIONS["FE"]["MAX_DATA_SIZE"] allows 20.'
-    )
-    assert again(store)["x"] == 1
 
 
 # create, save, delete
