@@ -48,9 +48,7 @@ DJANGOS = [name[-1] for name in SUPPORTED if name[0] == "Django" and "." in name
 TESTS_WITH_SERVERS = [
     "tests/contract/test_redis.py",
     "tests/site/test_redis_requests.py",
-    "tests/unit/backends/redis/test_connection.py",
-    "tests/unit/backends/redis/test_pool.py",
-    "tests/unit/backends/test_redis_cache.py",
+    "tests/unit/backends/redis",
 ]
 
 MYPY_INI = """\

@@ -79,14 +79,6 @@ ENGINES = {
         OURS,
         "fe_sessions",
         "usersessions.CachedDatabaseSessionBackend",
-        "usersessions.backends.redis_cache.RedisCache",
-    ),
-    "usersessions, cached by Django": Engine(
-        "usersessions.store",
-        "usersessions",
-        OURS,
-        "fe_sessions",
-        "usersessions.CachedDatabaseSessionBackend",
     ),
     "Django `cached_db`": Engine(f"{DJANGOS}.backends.cached_db", table="django_session"),
     "django-qsessions, cached": Engine(

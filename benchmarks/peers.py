@@ -40,7 +40,6 @@ KINDS = {
     "in the database, with Redis as cache": [
         "Django `cached_db`",
         "usersessions, cached",
-        "usersessions, cached by Django",
         "django-qsessions, cached",
     ],
     "in Redis, and in cookies": [

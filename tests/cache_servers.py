@@ -81,12 +81,6 @@ class RedisServer(CacheServer):
         ]
 
 
-class OursRedisServer(RedisServer):
-    """The same server, with our own cache to talk to it."""
-
-    cache = "usersessions.RedisCache"
-
-
 class MemcachedServer(CacheServer):
     program = "memcached"
     cache = "django.core.cache.backends.memcached.PyMemcacheCache"

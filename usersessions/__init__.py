@@ -12,7 +12,6 @@ _MODULES = {
     "CookieScope": "session.tokens",
     "DatabaseSessionBackend": "backends.database",
     "IpLocker": "session.ip_locker",
-    "RedisCache": "backends.redis_cache",
     "RedisSessionBackend": "backends.redis",
     "SessionBackend": "backends.base",
     "SessionBackendError": "backends.base",

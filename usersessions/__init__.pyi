@@ -8,7 +8,6 @@ from .backends.base import SessionNotUpdated as SessionNotUpdated
 from .backends.cached_database import CachedDatabaseSessionBackend as CachedDatabaseSessionBackend
 from .backends.database import DatabaseSessionBackend as DatabaseSessionBackend
 from .backends.redis import RedisSessionBackend as RedisSessionBackend
-from .backends.redis_cache import RedisCache as RedisCache
 from .backends.session_manager import SessionManager as SessionManager
 from .lifecycle.limit import TooManySessions as TooManySessions
 from .lifecycle.saving import SessionDataTooLarge as SessionDataTooLarge

@@ -22,7 +22,7 @@ from django.db import OperationalError, connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from tests.cache_servers import CacheServer, MemcachedServer, OursRedisServer, RedisServer
+from tests.cache_servers import CacheServer, MemcachedServer, RedisServer
 from tests.contract.session_backend import (
     ALICE,
     BOB,
@@ -153,13 +153,6 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 
 @pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OursRedisServer]:
-    """A Redis for our own cache, that may be killed."""
-    _ = find_spec("redis") or report_missing("redis-py is not installed.")
-    yield from running(OursRedisServer(tmp_path_factory.mktemp("ours")))
-
-
-@pytest.fixture(scope="module")
 def memcached(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MemcachedServer]:
     """A Memcached that may be killed."""
     _ = find_spec("pymemcache") or report_missing("pymemcache is not installed.")
@@ -188,18 +181,6 @@ def memcached_cache(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 
 @pytest.fixture
-def ours_cache(ours: OursRedisServer) -> dict[str, Any]:
-    return ours.settings
-
-
-@pytest.fixture
-def ours_in_cluster_cache(request: pytest.FixtureRequest) -> dict[str, Any]:
-    cluster = request.getfixturevalue("redis_cluster")
-    options = {"cluster": True, "nodes": cluster.addresses}
-    return {"BACKEND": OursRedisServer.cache, "OPTIONS": options}
-
-
-@pytest.fixture
 def locmem_cache() -> dict[str, Any]:
     return locmem()
 
@@ -213,7 +194,7 @@ def files_cache(tmp_path: Path) -> dict[str, Any]:
 @pytest.mark.django_db(transaction=True)
 class TestEachCache:
     @pytest.fixture(
-        params=["locmem", "files", "redis", "memcached", "ours", "ours_in_cluster"],
+        params=["locmem", "files", "redis", "memcached"],
     )
     def backend(
         self, transactional_db: None, request: pytest.FixtureRequest, settings: Any
@@ -805,7 +786,7 @@ def in_another_process(*operations: Operation) -> None:
 said = "The cache 'sessions' of the FE sessions failed ({}); the database answers."
 
 
-@pytest.fixture(params=["redis", "ours", "memcached"])
+@pytest.fixture(params=["redis", "memcached"])
 def server(request: pytest.FixtureRequest, settings: Any) -> Iterator[CacheServer]:
     """A cache server of the site, which the test may kill."""
     server: CacheServer = request.getfixturevalue(request.param)
@@ -1047,7 +1028,7 @@ def test_model_alone_is_enough(settings: Any) -> None:
 whole_site = pytest.mark.django_db(transaction=True)
 
 
-@pytest.fixture(params=["locmem", "redis", "ours", "memcached"])
+@pytest.fixture(params=["locmem", "redis", "memcached"])
 def site(request: pytest.FixtureRequest, settings: Any) -> None:
     """Both login types on this backend."""
     used = {"locmem": locmem}.get(request.param)

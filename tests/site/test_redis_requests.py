@@ -240,14 +240,6 @@ def test_connection_that_others_close_is_an_error_of_the_cluster(
     backend.close()
 
 
-def test_mistake_in_an_operation_is_no_outage(backend: Any) -> None:
-    def use(client: Any) -> None:
-        client.there_is_no_such_command()
-
-    with pytest.raises(AttributeError):
-        backend._redis.run(use)
-
-
 # A whole site
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import redis
@@ -16,14 +15,13 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError
 
 from .options import Node, is_secure, parse_url
-from .pool import LendingPool
 from .scripts import Script
 
 #: Seconds that a command may take, and a connection, unless the options say otherwise.
 TIMEOUT = 5
 
-#: How many connections one process keeps to a single server at the most, unless told; who finds
-#: none left waits for one. The clients for Sentinel and Cluster raise errors instead.
+#: How many connections one process keeps to a single server at the most, unless told; a thread
+#: that finds none left waits for one. The clients for Sentinel and Cluster raise errors instead.
 MAX_CONNECTIONS = 100
 NO_LIMIT = 2**31
 
@@ -35,32 +33,24 @@ _NOT_OF_CONNECTIONS = {
 
 
 class RedisConnection:
-    """The client of one set of options, for all threads.
+    """redis-py's client for one set of options, for all threads.
 
-    Nothing connects before the first command. No script is sent twice: whether one that got no
+    Nothing connects before the first command. No command is sent twice: whether one that got no
     answer was carried out, only the next reading tells. (Pipelines on a cluster, of commands that
     may be repeated, redis-py sends again by itself.)
     """
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         self.options = options
+        self.is_cluster = bool(options.get("cluster"))
         self._lock = threading.Lock()
         self._made: Any = None
 
-    @property
-    def is_cluster(self) -> bool:
-        return bool(self.options.get("cluster"))
-
-    def run(self, operation: Callable[[Any], Any]) -> Any:
-        """Return what an operation on the client gives."""
-        with self._naming_closed_connections():
-            return operation(self._client)
-
     def command(self, *args: Any) -> Any:
         """Return the answer to a command that names its key. One round trip."""
-        if not self.is_cluster:
-            return self._ask([args])[0]
-        return self.run(lambda client: client.execute_command(*args))
+        if self.is_cluster:
+            return self.run(lambda client: client.execute_command(*args))
+        return self._ask([args])[0]
 
     def get(self, keys: Sequence[str]) -> list[bytes | None]:
         """Return what is stored under keys. One round trip; on Cluster, one to each node."""
@@ -85,28 +75,6 @@ class RedisConnection:
 
         return list(self.run(execute))
 
-    def _ask(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Send commands on a connection of the client's, and return the answers.
-
-        What the client does besides, for retries and metrics, takes a quarter of the time. A
-        connection whose answers have not come is closed, or the next commands would take them for
-        their own.
-        """
-        client = self._client  # one that is let go of would close its connections
-        connection = client.connection_pool.get_connection()
-        try:
-            connection.send_packed_command(connection.pack_commands(commands))
-            answers = [_answer_on(connection) for _ in commands]
-        except BaseException:
-            connection.disconnect()
-            raise
-        finally:
-            client.connection_pool.release(connection)
-        for answer in answers:
-            if isinstance(answer, redis.ResponseError):
-                raise answer
-        return answers
-
     def script(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
         """Return what a script answers. One round trip, two on a server that does not know it."""
         try:
@@ -123,7 +91,7 @@ class RedisConnection:
         """
         place = re.fullmatch(r"([0-9]{1,19})@(.*)", start)
         cursor, first = (int(place[1]), place[2]) if place else (0, "")
-        # By name, so that a node that comes or goes meanwhile does not move the others.
+        # By name, so that a node that comes or goes does not move the others.
         servers = sorted(item for item in self._servers.items() if item[0] >= first)
         names = [name for name, _ in servers]
         for (name, client), following in zip(servers, [*names, None][1:], strict=True):
@@ -134,11 +102,6 @@ class RedisConnection:
                 yield [key.decode() for key in keys], where
                 if not cursor:
                     break
-
-    def flush(self) -> None:
-        """Empty the database, whatever is in it."""
-        for client in self._servers.values():
-            client.flushdb()
 
     def server_time(self) -> int:
         """Return Unix seconds by the server's clock; of a cluster, by the clock that is behind."""
@@ -152,15 +115,35 @@ class RedisConnection:
         nodes = self._client.get_primaries()
         return {node.name: self._client.get_redis_connection(node) for node in nodes}
 
-    def close(self) -> None:
-        with self._lock:
-            client, self._made = self._made, None
-        if client is None:
-            return
-        client.close()
-        if "sentinels" in self.options:
-            for sentinel in client.connection_pool.sentinel_manager.sentinels:
-                sentinel.close()
+    def run(self, operation: Callable[[Any], Any]) -> Any:
+        """Return what an operation on the client of a cluster gives."""
+        try:
+            return operation(self._client)
+        except (AttributeError, TypeError, RuntimeError) as exc:
+            # When a node goes away, redis-py closes connections to it that other threads are
+            # using; Pythons differ in what they say then.
+            raise redis.ConnectionError("The connection was closed while it was used.") from exc
+
+    def _ask(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Send commands on a connection of the pool of a single server, and return the answers.
+
+        A connection whose answers have not come is closed, whatever has interrupted the command:
+        the next commands would take them for their own. redis-py's client would return it.
+        """
+        pool = self._client.connection_pool
+        connection = pool.get_connection()
+        try:
+            connection.send_packed_command(connection.pack_commands(commands))
+            answers = [_answer_on(connection) for _ in commands]
+        except BaseException:
+            connection.disconnect()
+            raise
+        finally:
+            pool.release(connection)
+        for answer in answers:
+            if isinstance(answer, redis.ResponseError):
+                raise answer
+        return answers
 
     # The client
 
@@ -174,62 +157,61 @@ class RedisConnection:
                 client = self._made
         return client
 
-    @contextmanager
-    def _naming_closed_connections(self) -> Iterator[None]:
-        try:
-            yield
-        except (AttributeError, TypeError, RuntimeError) as exc:
-            if not self.is_cluster:
-                raise
-            # When a node goes away, redis-py closes connections to it that other threads are
-            # using; Pythons differ in what they say then.
-            raise redis.ConnectionError("The connection was closed while it was used.") from exc
+    def close(self) -> None:
+        with self._lock:
+            client, self._made = self._made, None
+        if client is None:
+            return
+        client.close()
+        if "sentinels" in self.options:
+            for sentinel in client.connection_pool.sentinel_manager.sentinels:
+                sentinel.close()
 
     def _make_client(self) -> Any:
-        arguments = self._arguments
-        secure = is_secure(self.options)
-        is_single = not self.is_cluster and "sentinels" not in self.options
-        arguments = {"max_connections": MAX_CONNECTIONS if is_single else NO_LIMIT, **arguments}
         if self.is_cluster:
-            nodes = [
-                redis.cluster.ClusterNode(*node)  # type: ignore[no-untyped-call]
-                for node in self._nodes
-            ]
-            return redis.RedisCluster(startup_nodes=nodes, ssl=secure, **arguments)
+            return self._make_cluster()
         if "sentinels" in self.options:
-            sentinels = redis.sentinel.Sentinel(  # type: ignore[no-untyped-call]
-                self.options["sentinels"], sentinel_kwargs=self._sentinel_arguments(arguments)
-            )
-            name = self.options["service_name"]
-            return sentinels.master_for(  # type: ignore[no-untyped-call]
-                name, ssl=secure, **arguments
-            )
-        if secure:
+            return self._make_watched()
+        arguments = {"max_connections": MAX_CONNECTIONS, **self._arguments}
+        if is_secure(self.options):
             arguments["connection_class"] = redis.SSLConnection
         elif "path" in arguments:
             arguments["connection_class"] = redis.UnixDomainSocketConnection
-        pool = LendingPool(timeout=arguments["socket_connect_timeout"], **arguments)
+        make_pool: Any = redis.BlockingConnectionPool
+        pool = make_pool(timeout=arguments["socket_connect_timeout"], **arguments)
         return redis.Redis.from_pool(pool)
 
-    @property
-    def _nodes(self) -> Sequence[Node]:
+    def _make_cluster(self) -> Any:
         named = parse_url(self.options["url"]) if "url" in self.options else self.options
         default = [(named.get("host", "localhost"), named.get("port", 6379))]
-        nodes: Sequence[Node] = self.options.get("nodes", default)
-        return nodes
+        addresses: Sequence[Node] = self.options.get("nodes", default)
+        node: Any = redis.cluster.ClusterNode
+        arguments = {"max_connections": NO_LIMIT, **self._arguments}
+        for name in ("host", "port", "db"):
+            arguments.pop(name, None)
+        nodes = [node(*address) for address in addresses]
+        return redis.RedisCluster(startup_nodes=nodes, ssl=is_secure(self.options), **arguments)
+
+    def _make_watched(self) -> Any:
+        """Return the client of the server that sentinels watch."""
+        sentinel: Any = redis.sentinel.Sentinel
+        return sentinel(
+            self.options["sentinels"], sentinel_kwargs=self._sentinel_arguments
+        ).master_for(
+            self.options["service_name"],
+            ssl=is_secure(self.options),
+            **{"max_connections": NO_LIMIT, **self._arguments},
+        )
 
     @property
     def _arguments(self) -> dict[str, Any]:
-        """Return the options in redis-py's words, without those that name no connection."""
+        """The options in redis-py's words, without those that name no connection."""
         given = parse_url(self.options["url"]) if "url" in self.options else {}
         given |= {
             "db" if name == "database" else name: value
             for name, value in self.options.items()
             if name not in _NOT_OF_CONNECTIONS
         }
-        if self.is_cluster:
-            for name in ("host", "port", "db"):
-                given.pop(name, None)
         return {
             "socket_timeout": TIMEOUT,
             "socket_connect_timeout": TIMEOUT,
@@ -240,11 +222,15 @@ class RedisConnection:
             **given,
         }
 
-    def _sentinel_arguments(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Return how to connect to the sentinels: as to the server, but for who asks."""
+    @property
+    def _sentinel_arguments(self) -> dict[str, Any]:
+        """How to connect to the sentinels: as to the server, but with other credentials."""
         names = ("socket_timeout", "socket_connect_timeout", "retry")
-        own = {name: arguments[name] for name in names}
-        own |= {name: value for name, value in arguments.items() if name.startswith("ssl_")}
+        own = {
+            name: value
+            for name, value in self._arguments.items()
+            if name in names or name.startswith("ssl_")
+        }
         for name in ("username", "password"):
             if f"sentinel_{name}" in self.options:
                 own[name] = self.options[f"sentinel_{name}"]

@@ -185,17 +185,6 @@ DELETE_AS_READ = _script(
 #: Put a session on its user's list. KEYS: the list. ARGV: ses_id, seconds until its key is gone.
 ENTER = _script(_COMMON + "enter(KEYS[1], ARGV[1], tonumber(ARGV[2]))")
 
-#: Add to a number. KEYS: where. ARGV: how much. -> the sum as text, for Lua's own numbers have 53
-#: bits; nothing where there is no number
-INCREASE = _script(
-    """
-if redis.call('EXISTS', KEYS[1]) == 1 then
-  redis.call('INCRBY', KEYS[1], ARGV[1])
-  return redis.call('GET', KEYS[1])
-end
-"""
-)
-
 #: -> the ses_ids on a user's list, without those whose keys are gone. KEYS: the list.
 LIST = _script(
     _COMMON
