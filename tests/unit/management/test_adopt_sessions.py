@@ -123,7 +123,7 @@ def test_what_cannot_be_stored_stays_and_is_told(
     old_site.store_session(alice)
     assert adopt() == "1 sessions moved, 1 left where they are; 0 have expired.\n"
     said = capsys.readouterr().err
-    assert said.startswith("A session stays where it is: The data of a FE session takes ")
+    assert said.startswith("A session was not moved: The data of a FE session takes ")
     assert key not in said
     assert old_site.has(key)
 
@@ -245,14 +245,14 @@ def test_dry_run_only_counts(old_site: OldSite, alice: Any) -> None:
     [
         pytest.param(
             {},
-            "No login type has ADOPT_FROM. Name the SESSION_ENGINE that the site had, for example "
-            'USERSESSIONS = {"FE": {"ADOPT_FROM": "django.contrib.sessions.backends.db"}}.',
+            "No login type has ADOPT_FROM. Set it to the site's previous SESSION_ENGINE, for "
+            'example USERSESSIONS = {"FE": {"ADOPT_FROM": "django.contrib.sessions.backends.db"}}.',
             id="none",
         ),
         pytest.param(
             {"FE": {"ADOPT_FROM": CACHE}},
-            "Nobody can list the sessions of 'django.contrib.sessions.backends.cache': they move "
-            "one by one, as their cookies are presented.",
+            "The sessions of 'django.contrib.sessions.backends.cache' cannot be listed. Each one "
+            "moves when a request presents its cookie.",
             id="cache",
         ),
         pytest.param(

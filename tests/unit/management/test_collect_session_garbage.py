@@ -176,7 +176,7 @@ def test_database_of_a_storage_that_has_none_is_refused(settings: Any) -> None:
     }
     backend = SessionManager.get_session_backend("FE")
     backend.set("0" * 32, {"ses_userid": 7, "ses_tstamp": 0})
-    with pytest.raises(CommandError, match=r"^FE keeps its sessions in no database: leave"):
+    with pytest.raises(CommandError, match=r"^FE keeps its sessions in no database: omit"):
         collect("--login-type=FE", "--database=default")
     assert len(list(backend.get_all())) == 1
 
@@ -213,15 +213,14 @@ def time_passes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
     [
         pytest.param(
             ["--max-seconds=1"],
-            "BE: 2 expired sessions deleted.\n"
-            "Stopped for --max-seconds 1; what is left goes next time.\n",
+            "BE: 2 expired sessions deleted.\nStopped for --max-seconds 1; the next run goes on.\n",
             (6, 2),
             id="one-batch",
         ),
         pytest.param(
             ["--max-seconds", "30"],
             "BE: 3 expired sessions deleted.\nFE: 2 expired sessions deleted.\n"
-            "Stopped for --max-seconds 30; what is left goes next time.\n",
+            "Stopped for --max-seconds 30; the next run goes on.\n",
             (4, 1),
             id="in-the-middle",
         ),
@@ -234,7 +233,7 @@ def time_passes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
         pytest.param(
             ["--max-seconds=30", "--pause=6"],
             "BE: 3 expired sessions deleted.\n"
-            "Stopped for --max-seconds 30; what is left goes next time.\n",
+            "Stopped for --max-seconds 30; the next run goes on.\n",
             (6, 1),
             id="pauses-count",
         ),
@@ -269,20 +268,6 @@ def test_no_pause_is_made_that_would_end_too_late(time_passes: list[float]) -> N
     assert left() == (4, 1)
 
 
-@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "5"])
-def test_end_that_is_none_is_refused_from_code_too(value: Any) -> None:
-    with pytest.raises(CommandError) as caught:
-        call_command("collect_session_garbage", max_seconds=value)
-    assert str(caught.value) == (f"max_seconds must be a number of seconds above 0, not {value!r}.")
-
-
-@pytest.mark.parametrize("value", [-0.5, float("nan"), float("inf"), None])
-def test_pause_that_is_none_is_refused_from_code_too(value: Any) -> None:
-    with pytest.raises(CommandError) as caught:
-        call_command("collect_session_garbage", pause=value)
-    assert str(caught.value) == f"pause must be a number of seconds, 0 or more, not {value!r}."
-
-
 # Wrong input
 
 
@@ -291,7 +276,7 @@ def test_pause_that_is_none_is_refused_from_code_too(value: Any) -> None:
     [
         pytest.param(
             ["--login-type", "FE", "--login-type", "fe"],
-            "There is no login type 'fe'; choose from: BE, FE.",
+            "Error: argument --login-type: must be one of BE, FE, not 'fe'",
             id="one-unknown-login-type",
         ),
         pytest.param(
@@ -301,23 +286,33 @@ def test_pause_that_is_none_is_refused_from_code_too(value: Any) -> None:
         ),
         pytest.param(
             ["--max-seconds", "soon"],
-            "Error: argument --max-seconds: must be a number of seconds, not 'soon'",
+            "Error: argument --max-seconds: must be a number of seconds above 0, not 'soon'",
             id="end-is-no-number",
         ),
         pytest.param(
             ["--max-seconds", "0"],
-            "max_seconds must be a number of seconds above 0, not 0.0.",
+            "Error: argument --max-seconds: must be a number of seconds above 0, not '0'",
             id="end-at-once",
         ),
         pytest.param(
             ["--pause", "long"],
-            "Error: argument --pause: must be a number of seconds, not 'long'",
+            "Error: argument --pause: must be a number of seconds, 0 or more, not 'long'",
             id="pause-is-no-number",
         ),
         pytest.param(
             ["--pause=-1"],
-            "pause must be a number of seconds, 0 or more, not -1.0.",
+            "Error: argument --pause: must be a number of seconds, 0 or more, not '-1'",
             id="negative-pause",
+        ),
+        pytest.param(
+            ["--max-seconds=inf"],
+            "Error: argument --max-seconds: must be a number of seconds above 0, not 'inf'",
+            id="endless",
+        ),
+        pytest.param(
+            ["--pause=nan"],
+            "Error: argument --pause: must be a number of seconds, 0 or more, not 'nan'",
+            id="pause-is-not-a-number",
         ),
     ],
 )

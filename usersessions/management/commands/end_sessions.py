@@ -1,29 +1,30 @@
-"""End sessions that have not expired: the command for emergencies."""
+"""End sessions before they expire: the command for emergencies."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from tqdm import tqdm
 
-from ...conf import get_adopting_types
+from ...conf import get_adopting_types, get_login_types
 from ...lifecycle.ending import AllSessions, Selection, SessionsOfUsers
 from ...lifecycle.user_session_manager import UserSessionManager
 from ...session.user_keys import UserId, to_user_id
 from .. import arguments
+from ..progress import progress_bar
 
 CHOICES = "--user NAME, --user-id KEY, --anonymous, --all"
 
 
 class Command(BaseCommand):
     help = (
-        "Ends sessions at once, expired or not, and says how many of which login type. Needs one "
-        f"of: {CHOICES}."
+        "Ends sessions, expired or not, and prints how many, for each login type. Needs one of: "
+        f"{CHOICES}."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -32,8 +33,8 @@ class Command(BaseCommand):
             action="append",
             dest="users",
             metavar="NAME",
-            help="The sessions of the user with this login name, also those in which they have "
-            "switched to somebody else; may be repeated.",
+            help="The sessions of the user with this login name, including those in which that "
+            "user has switched to another one; may be repeated.",
         )
         parser.add_argument(
             "--user-id",
@@ -58,7 +59,7 @@ class Command(BaseCommand):
         arguments.add_login_types(parser)
         arguments.add_batch_size(parser, "one step looks at or ends")
         parser.add_argument(
-            "--dry-run", action="store_true", help="Only say how many sessions would be ended."
+            "--dry-run", action="store_true", help="Only print how many sessions would be ended."
         )
         parser.add_argument(
             "--noinput",
@@ -71,38 +72,34 @@ class Command(BaseCommand):
     def handle(
         self,
         *,
-        login_types: Any,
+        login_types: list[str] | None,
         batch_size: int,
         dry_run: bool,
         interactive: bool,
         verbosity: int,
         **options: Any,
     ) -> None:
-        arguments.check_batch_size(batch_size)
-        names = arguments.choose_login_types(login_types)
         selection = _select(**options)
+        names = list(dict.fromkeys(login_types or get_login_types()))
         managers = {name: UserSessionManager.create(name) for name in names}
-        shows_progress = verbosity > 0 and self.stdout.isatty() and sys.stderr.isatty()
         if dry_run:
             ended = {name: selection.count(manager) for name, manager in managers.items()}
         else:
             if options["everything"] and interactive:
-                self._ask(selection, managers, arguments.as_list(options["except_users"]))
+                self._ask(selection, managers, options["except_users"] or [])
             ended = dict.fromkeys(names, 0)
-            # Twice, since requests go on meanwhile: the first time, a session may have been given a
-            # new key, or been switched from one of a login type that was still to come.
+            # Twice, since requests go on: during the first round, a session may have got a new key,
+            # or may have been switched from a session of a login type that came later.
             for title in ("{}", "{} again"):
                 for name, manager in managers.items():
-                    total = selection.count_steps(manager) if shows_progress else 0
-                    with tqdm(
-                        total=total, desc=title.format(name), unit=" sessions", disable=not total
-                    ) as progress:
+                    count = partial(selection.count_steps, manager)
+                    with progress_bar(self, verbosity, count, title.format(name)) as progress:
                         for batch in selection.end(manager, batch_size):
                             ended[name] += batch.ended
                             progress.update(batch.seen)
         if verbosity:
-            for name, count in ended.items():
-                self.stdout.write(f"{name}: {count} sessions {'would be ' * dry_run}ended.")
+            for name, number in ended.items():
+                self.stdout.write(f"{name}: {number} sessions {'would be ' * dry_run}ended.")
             self._warn_of_old_sessions(names)
 
     def _ask(
@@ -113,14 +110,14 @@ class Command(BaseCommand):
     ) -> None:
         if not sys.stdin.isatty():
             raise CommandError(
-                "Nobody is there to be asked whether all sessions may end: use --no-input."
+                "Standard input is not a terminal, so the question cannot be asked: use --no-input."
             )
         counts = (f"{name} {selection.count(manager)}" for name, manager in managers.items())
         but = f" but those of {', '.join(except_users)}" if except_users else ""
         question = (
             f"This ends all sessions{but}: {', '.join(counts)}.\n"
-            "Whoever has one of them is logged out: you too, if you work in the admin with one. "
-            "Visitors lose what theirs hold, for example their baskets.\n"
+            "Their users are logged out, including you if you use the admin. Visitors lose what "
+            "their sessions hold, for example their baskets.\n"
             "Type 'yes' to end them: "
         )
         try:
@@ -137,41 +134,40 @@ class Command(BaseCommand):
         paths = {found.adopt_from for found in get_adopting_types() if found.name in names}
         for path in sorted(map(str, paths)):
             self.stderr.write(
-                f"Sessions that {path!r} still keeps are none of these: they move here when their "
-                "old cookie is presented. Run adopt_sessions and then this command again, or take "
-                "ADOPT_FROM away."
+                f"This does not include the sessions still kept by {path!r}, which move here when "
+                "their old cookie is presented. Run adopt_sessions and then this command again, "
+                "or remove ADOPT_FROM."
             )
 
 
 def _select(
     *,
-    users: Any,
-    user_ids: Any,
+    users: Sequence[str] | None,
+    user_ids: Sequence[Any] | None,
     anonymous: bool,
     everything: bool,
-    except_users: Any,
+    except_users: Sequence[str] | None,
     **options: Any,
 ) -> Selection:
-    """Return whose sessions are to end; all users are looked up before anything ends.
+    """Return which sessions are to end; looks up all users before any session ends.
 
-    :raises CommandError: that is not said, is a contradiction, or somebody is unknown
+    :raises CommandError: none of the choices is given, two exclude each other, or a user is unknown
     """
-    users, user_ids, except_users = map(arguments.as_list, (users, user_ids, except_users))
     by_user = "--user" if users else "--user-id"
     chosen = {by_user: users or user_ids, "--anonymous": anonymous, "--all": everything}
     given = [option for option, value in chosen.items() if value]
     if not given:
-        raise CommandError(f"Say whose sessions to end, with one of: {CHOICES}.")
+        raise CommandError(f"Choose which sessions to end, with one of: {CHOICES}.")
     if len(given) > 1:
         raise CommandError(f"{' and '.join(given)} exclude each other: choose one of them.")
     if except_users and not everything:
         raise CommandError(f"--except-user goes with --all, not with {given[0]}.")
-    named = _find_users([*users, *except_users])
+    named = _find_users([*(users or ()), *(except_users or ())])
     if everything:
         return AllSessions(except_users=named)
     if anonymous:
         return AllSessions(anonymous=True)
-    return SessionsOfUsers([*named, *map(_check_key, user_ids)])
+    return SessionsOfUsers([*named, *map(_check_key, user_ids or ())])
 
 
 def _find_users(names: Sequence[str]) -> list[UserId]:
@@ -184,7 +180,7 @@ def _find_users(names: Sequence[str]) -> list[UserId]:
             raise CommandError(
                 f"Several users are called {name!r}: use --user-id. No session was ended."
             ) from exc
-        except (model.DoesNotExist, ValidationError, ValueError):  # or no name could be like that
+        except (model.DoesNotExist, ValidationError, ValueError):  # or a name of a wrong form
             unknown.append(name)
     if unknown:
         raise CommandError(
