@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import wraps
 from typing import Any, TypeVar, overload
 from urllib.parse import urlsplit
@@ -80,83 +79,8 @@ def is_login_recent(
     return login_age.is_login_recent(store.user_session, max_age, now=store.clock())
 
 
-@overload
-def recent_login_required(view: View, /) -> View: ...
-
-
-@overload
-def recent_login_required(
-    *,
-    max_age: float | None = None,
-    login_type: str | None = None,
-    next_page: str | None = None,
-    confirm_url: str = CONFIRM_URL,
-    login_url: str | None = None,
-    redirect_field_name: str = REDIRECT_FIELD_NAME,
-    raise_exception: bool = False,
-) -> Callable[[View], View]: ...
-
-
-def recent_login_required(view: Any = None, /, **options: Any) -> Any:
-    """Let only those into a view who have logged in, or confirmed their login, a short while ago.
-
-    Others are sent to the page that asks for the password, and come back from there; anonymous
-    visitors to the login page, as by Django's ``login_required``. What a POST carries is not kept:
-    the confirmation page tells people to send it again. For sync and async views.
-
-    :param max_age: seconds that count as recent, at least 1; None: ``CONFIRM_MAX_AGE``
-    :param login_type: whose session must be recent; None: the one that serves the path
-    :param next_page: URL or its name, to go to after confirming; None: the page that was asked
-        for. Views that take nothing but POST need it.
-    :param confirm_url: URL or its name
-    :param login_url: None: ``LOGIN_URL``
-    :param redirect_field_name: for the login page, as in Django; the other one takes ``next``
-    :param raise_exception: have PermissionDenied instead of redirects, for APIs
-    :raises ValueError: ``max_age`` is less than 1
-    :raises PermissionDenied: by the view, for those who are there as another user; they cannot
-        confirm that user's login
-    """
-    requirement = RecentLogin(**options)
-    return requirement.decorate if view is None else requirement.decorate(view)
-
-
-class RecentLoginRequiredMixin:
-    """``recent_login_required()`` for a class-based view; put it first among the bases.
-
-    The attributes are the decorator's arguments.
-    """
-
-    max_age: float | None = None
-    login_type: str | None = None
-    next_page: str | None = None
-    confirm_url: str = CONFIRM_URL
-    login_url: str | None = None
-    redirect_field_name: str = REDIRECT_FIELD_NAME
-    raise_exception = False
-
-    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        requirement = RecentLogin(
-            max_age=self.max_age,
-            login_type=self.login_type,
-            next_page=self.next_page,
-            confirm_url=self.confirm_url,
-            login_url=self.login_url,
-            redirect_field_name=self.redirect_field_name,
-            raise_exception=self.raise_exception,
-        )
-        dispatch: Callable[..., Any] = super().dispatch  # type: ignore[misc]
-
-        async def adispatch(*args: Any, **kwargs: Any) -> Any:
-            return await dispatch(*args, **kwargs)
-
-        is_async: bool = self.view_is_async  # type: ignore[attr-defined]
-        view = requirement.decorate(adispatch if is_async else dispatch)
-        return view(request, *args, **kwargs)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecentLogin:
-    """What a view requires; see ``recent_login_required()``."""
+class RecentLoginOptions:
+    """The arguments of ``recent_login_required()`` and the attributes of the mixin."""
 
     max_age: float | None = None
     login_type: str | None = None
@@ -166,10 +90,74 @@ class RecentLogin:
     redirect_field_name: str = REDIRECT_FIELD_NAME
     raise_exception: bool = False
 
-    def __post_init__(self) -> None:
+
+@overload
+def recent_login_required(view: View, /) -> View: ...
+
+
+@overload
+def recent_login_required(
+    *,
+    max_age: float | None = ...,
+    login_type: str | None = ...,
+    next_page: str | None = ...,
+    confirm_url: str = ...,
+    login_url: str | None = ...,
+    redirect_field_name: str = ...,
+    raise_exception: bool = ...,
+) -> Callable[[View], View]: ...
+
+
+def recent_login_required(view: Any = None, /, **options: Any) -> Any:
+    """Admit only users who have logged in or confirmed their login recently.
+
+    Other users are redirected to the page that asks for the password, which leads back; anonymous
+    visitors to the login page, as by Django's ``login_required``. The body of a POST is not kept:
+    the confirmation page asks users to submit it again. For sync and async views.
+
+    :param max_age: seconds that count as recent, at least 1; None: ``CONFIRM_MAX_AGE``
+    :param login_type: whose session must be recent; None: the one that serves the path
+    :param next_page: URL or name of the page after the confirmation; None: the requested page.
+        Views that accept only POST need it.
+    :param confirm_url: URL or name of the page that asks for the password
+    :param login_url: None: ``LOGIN_URL``
+    :param redirect_field_name: for the login page, as in Django; the other page takes ``next``
+    :param raise_exception: raise PermissionDenied instead of redirecting, for APIs
+    :raises ValueError: ``max_age`` is less than 1
+    :raises PermissionDenied: by the view, while ``request.user`` is not the session's own user,
+        who alone can confirm the login
+    """
+    decorate = _Requirement(**options).decorate
+    return decorate if view is None else decorate(view)
+
+
+class RecentLoginRequiredMixin(RecentLoginOptions):
+    """``recent_login_required()`` for a class-based view; put it first among the bases.
+
+    The attributes are the decorator's arguments.
+    """
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        dispatch: Callable[..., Any] = super().dispatch  # type: ignore[misc]
+
+        async def adispatch(*args: Any, **kwargs: Any) -> Any:
+            return await dispatch(*args, **kwargs)
+
+        is_async: bool = self.view_is_async  # type: ignore[attr-defined]
+        options = {name: getattr(self, name) for name in RecentLoginOptions.__annotations__}
+        view = recent_login_required(**options)(adispatch if is_async else dispatch)
+        return view(request, *args, **kwargs)
+
+
+class _Requirement(RecentLoginOptions):
+    def __init__(self, **options: Any) -> None:
+        for name, value in options.items():
+            if name not in RecentLoginOptions.__annotations__:
+                raise TypeError(f"recent_login_required() has no argument {name!r}.")
+            setattr(self, name, value)
         _refuse_impossible(self.max_age)
 
-    def decorate(self, view: View) -> View:
+    def decorate(self, view: Any) -> Any:
         wrapper: Any
         if iscoroutinefunction(view):
 
@@ -190,10 +178,10 @@ class RecentLogin:
         # For Django's LoginRequiredMiddleware, as Django's own decorators do.
         wrapper.login_url = self.login_url
         wrapper.redirect_field_name = self.redirect_field_name
-        return wraps(view)(wrapper)  # type: ignore[return-value]
+        return wraps(view)(wrapper)
 
     def _answer(self, request: HttpRequest, user: Any) -> HttpResponseBase | None:
-        """Return what to answer instead of the view; None: it may go on."""
+        """Return the response that takes the place of the view's; None: call the view."""
         if not user.is_authenticated:
             if self.raise_exception:
                 raise PermissionDenied(_("Please log in."))
@@ -205,18 +193,23 @@ class RecentLogin:
             return None
         if self.raise_exception:
             raise PermissionDenied(_("Please confirm first that it is you."))
-        return HttpResponseRedirect(self.confirm_location(request))
+        return HttpResponseRedirect(confirm_location(request, self.confirm_url, self.next_page))
 
-    def confirm_location(self, request: HttpRequest) -> str:
-        """Return the URL of the page that asks for the password and comes back from there."""
-        query = QueryDict(mutable=True)
-        query["login_type"] = get_store(request).login_type.name
-        query[REDIRECT_FIELD_NAME] = (
-            resolve_url(self.next_page) if self.next_page else request.get_full_path()
-        )
-        if request.method not in SAFE_METHODS:
-            query["again"] = "1"
-        return f"{resolve_url(self.confirm_url)}?{query.urlencode(safe='/')}"
+
+def confirm_location(
+    request: HttpRequest, confirm_url: str = CONFIRM_URL, next_page: str | None = None
+) -> str:
+    """Return the URL of the page that asks for the password and then leads back.
+
+    :param confirm_url: URL or name of that page
+    :param next_page: URL or name of the page after it; None: the requested page
+    """
+    query = QueryDict(mutable=True)
+    query["login_type"] = get_store(request).login_type.name
+    query[REDIRECT_FIELD_NAME] = resolve_url(next_page) if next_page else request.get_full_path()
+    if request.method not in SAFE_METHODS:
+        query["again"] = "1"
+    return f"{resolve_url(confirm_url)}?{query.urlencode(safe='/')}"
 
 
 def redirect_to_login_page(

@@ -19,7 +19,7 @@ from django.views.generic.base import TemplateView
 
 from .. import auth
 from ..auth.login import get_store
-from ..auth.recent_login import CONFIRM_URL, RecentLogin
+from ..auth.recent_login import CONFIRM_URL, confirm_location
 from ..switching.state import is_switched
 
 
@@ -50,7 +50,9 @@ class OwnSessionsView(LoginRequiredMixin, TemplateView):
         )
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        answer: HttpResponseBase = self._requirement.decorate(self.end)(request)
+        answer: HttpResponseBase = auth.recent_login_required(confirm_url=self.confirm_url)(
+            self.end
+        )(request)
         return answer
 
     def end(self, request: HttpRequest) -> HttpResponseRedirect:
@@ -81,8 +83,4 @@ class OwnSessionsView(LoginRequiredMixin, TemplateView):
         """Return where to confirm the login; "" for whoever has switched user, and cannot."""
         if is_switched(get_store(self.request).user_session):
             return ""
-        return self._requirement.confirm_location(self.request)
-
-    @property
-    def _requirement(self) -> RecentLogin:
-        return RecentLogin(confirm_url=self.confirm_url)
+        return confirm_location(self.request, self.confirm_url)
