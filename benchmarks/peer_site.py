@@ -97,8 +97,17 @@ ENGINES = {
 Answer = tuple[float, SimpleCookie, bytes]
 
 
-def serve(pipe: Connection, name: str, database: str, redis: str, is_async: bool) -> None:
-    """Answer ``(what to call, arguments)`` from the pipe until it sends None."""
+def serve(
+    pipe: Connection, name: str, database: str, redis: str, is_async: bool, *, checkout: str = ""
+) -> None:
+    """Answer ``(what to call, arguments)`` from the pipe until it sends None.
+
+    :param checkout: the folder that ``usersessions`` is imported from; "": this one
+    """
+    if checkout:
+        for module in [each for each in sys.modules if each.split(".")[0] == "usersessions"]:
+            del sys.modules[module]
+        sys.path.insert(0, checkout)
     engine = ENGINES[name]
     _set_up(engine, database, redis)
     site = Site(engine, _AsyncDoor() if is_async else _Door())

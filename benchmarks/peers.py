@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 import statistics
 import sys
 from collections.abc import Iterable, Iterator
@@ -54,17 +55,24 @@ WARM_UP = 30
 
 
 class Peer:
-    """A session engine in its own process."""
+    """A session engine in its own process.
 
-    def __init__(self, name: str, database: str, redis: str, is_async: bool) -> None:
+    :param checkout: the folder that ``usersessions`` is imported from; "": this one
+    """
+
+    def __init__(
+        self, name: str, database: str, redis: str, *, is_async: bool, checkout: str
+    ) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         arguments = (theirs, name, database, redis, is_async)
-        self._process = context.Process(target=serve, args=arguments, daemon=True)
+        self._process = context.Process(
+            target=serve, args=arguments, kwargs={"checkout": checkout}, daemon=True
+        )
         self._process.start()
         theirs.close()
         self._pipe.recv()  # it is ready
-        self.name = name
+        self.name = f"{name}, before" if checkout else name
         self.times: dict[str, list[float]] = {scenario: [] for scenario in SCENARIOS}
 
     def ask(self, method: str, *arguments: Any) -> Any:
@@ -86,26 +94,48 @@ def main() -> None:
     parser.add_argument("--redis", required=True, help="address of a Redis, which is emptied")
     parser.add_argument("--rounds", type=int, default=25, metavar="N")
     parser.add_argument("--requests", type=int, default=20, metavar="N", help="in a round")
+    parser.add_argument(
+        "--against",
+        default="",
+        metavar="PATH",
+        help="another checkout of this project, measured in the same turns and written nowhere",
+    )
     arguments = parser.parse_args()
-    with RESULTS.open("w") as file, redirect_stdout(_Tee(sys.stdout, file)):
-        sys.stdout.write("# Results of `python -m benchmarks.peers`\n\n")
-        for is_async in (False, True):
-            for address in arguments.addresses:
-                for kind, names in KINDS.items():
-                    title = f"{Storage(address).name}, {'ASGI' if is_async else 'WSGI'}"
-                    sys.stdout.write(f"## {title}: sessions {kind}\n\n")
-                    with _peers(names, address, arguments.redis, is_async) as peers:
-                        _measure(peers, arguments.rounds, arguments.requests)
-                        _report(peers, is_async)
+    results = Path(os.devnull) if arguments.against else RESULTS
+    with results.open("w") as file, redirect_stdout(_Tee(sys.stdout, file)):
+        _measure_all(arguments)
+
+
+def _measure_all(arguments: argparse.Namespace) -> None:
+    sys.stdout.write("# Results of `python -m benchmarks.peers`\n\n")
+    for is_async in (False, True):
+        for address in arguments.addresses:
+            for kind, names in KINDS.items():
+                title = f"{Storage(address).name}, {'ASGI' if is_async else 'WSGI'}"
+                sys.stdout.write(f"## {title}: sessions {kind}\n\n")
+                with _peers(names, address, arguments, is_async=is_async) as peers:
+                    _measure(peers, arguments.rounds, arguments.requests)
+                    _report(peers, is_async)
 
 
 @contextmanager
-def _peers(names: list[str], database: str, redis: str, is_async: bool) -> Iterator[list[Peer]]:
-    Redis.from_url(redis).flushdb()
+def _peers(
+    names: list[str], database: str, arguments: argparse.Namespace, *, is_async: bool
+) -> Iterator[list[Peer]]:
+    Redis.from_url(arguments.redis).flushdb()
+    wanted = [(name, "") for name in names]
+    if arguments.against:
+        ours = [name for name in names if name.startswith("usersessions")]
+        wanted = [
+            (names[0], ""),
+            *((name, checkout) for name in ours for checkout in ("", arguments.against)),
+        ]
     with ExitStack() as stack:
         peers = []
-        for name in names:
-            peers.append(Peer(name, database, redis, is_async))
+        for name, checkout in wanted:
+            peers.append(
+                Peer(name, database, arguments.redis, is_async=is_async, checkout=checkout)
+            )
             stack.callback(peers[-1].stop)
         yield peers
 
