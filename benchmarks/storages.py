@@ -18,7 +18,7 @@ from django.db import connections
 from usersessions import CachedDatabaseSessionBackend, DatabaseSessionBackend, RedisSessionBackend
 from usersessions.backends.base import SessionBackend
 from usersessions.backends.redis.backend import _text
-from usersessions.session.user_session import SessionRecord
+from usersessions.session.record import SessionRecord
 
 #: How many sessions each user has, so that a larger storage has more users, not busier ones.
 SESSIONS_A_USER = 10

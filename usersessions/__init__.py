@@ -22,7 +22,7 @@ _MODULES = {
     "SessionNotCreated": "backends.base",
     "SessionNotFound": "backends.base",
     "SessionNotUpdated": "backends.base",
-    "SessionRecord": "session.user_session",
+    "SessionRecord": "session.record",
     "TooManySessions": "lifecycle.limit",
     "UserSession": "session.user_session",
     "UserSessionManager": "lifecycle.user_session_manager",

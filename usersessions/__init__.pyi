@@ -13,6 +13,6 @@ from .lifecycle.limit import TooManySessions as TooManySessions
 from .lifecycle.saving import SessionDataTooLarge as SessionDataTooLarge
 from .lifecycle.user_session_manager import UserSessionManager as UserSessionManager
 from .session.ip_locker import IpLocker as IpLocker
+from .session.record import SessionRecord as SessionRecord
 from .session.tokens import CookieScope as CookieScope
-from .session.user_session import SessionRecord as SessionRecord
 from .session.user_session import UserSession as UserSession

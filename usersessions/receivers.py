@@ -1,4 +1,4 @@
-"""What happens to sessions when users log in and out, change, or go."""
+"""What happens to sessions when users log in, change, or are deleted."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def elevate_on_login(sender: Any, request: HttpRequest, user: Any, **kwargs: Any
 def log_switch(
     sender: Any, signal: Any, original_user: Any, target_user: Any, login_type: str, **kwargs: Any
 ) -> None:
-    """Write both ends of switching user into the admin's log, where the site has the admin."""
+    """Write the beginning and the end of a switch to the admin's log, if the site has the admin."""
     if original_user is None or target_user is None or not apps.is_installed(ADMIN):
         return
     # Only now: its models cannot be imported without the app.
@@ -72,9 +72,9 @@ def end_sessions_on_change(
 ) -> None:
     """End a user's sessions once a new password or the deactivation is committed.
 
-    The session that changed its own user's password stays; ``update_session_auth_hash()`` gives it
-    a new identifier, and where a view forgets that, Django's hash check ends it. A save that
-    writes neither, as that of ``last_login`` at each login, costs nothing.
+    The session that changed its own user's password stays: ``update_session_auth_hash()`` gives it
+    a new identifier. If a view does not call that, Django's hash check ends the session. A save
+    that writes neither, such as that of ``last_login`` at each login, costs nothing.
     """
     if created or raw:
         return
@@ -101,7 +101,7 @@ def _end_sessions(user_id: UserId | None, kept: Any = None) -> None:
     :param kept: the request's session, which stays if it is the user's
     """
     if user_id is None:
-        return  # the key of some package's placeholder, for whom sessions are anonymous
+        return  # a package's placeholder user: its sessions are anonymous
     failure: Exception | None = None
     for name in get_login_types():
         try:

@@ -7,6 +7,6 @@ from django.dispatch import Signal
 user_switched = Signal()
 
 #: A switched session went back to its original user, or ended in a request of its own: by
-#: ``exit_switch_user()``, a logout, ``flush()``, a login, or because it was found that it may not
-#: go on. ``request`` is None outside of one; a user is None who is deleted.
+#: ``exit_switch_user()``, a logout, ``flush()``, a login, or because the switch is no longer
+#: allowed. ``request`` is None outside of a request; a deleted user is None.
 user_switched_back = Signal()

@@ -21,8 +21,8 @@ from ..backends.session_manager import SessionManager
 from ..conf import get_login_types
 from ..lifecycle.user_session_manager import UserSessionManager
 from ..models import AbstractUserSession
+from ..session.record import SessionRecord
 from ..session.user_keys import UserId, stored_user_id
-from ..session.user_session import SessionRecord
 from .filters import KindFilter, StateFilter
 from .session_models import manager_of, type_kept_elsewhere
 from .session_page import SessionPage, may_end

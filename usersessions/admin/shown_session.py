@@ -17,8 +17,9 @@ from django.utils.translation import gettext, pgettext
 from ..lifecycle.user_session_manager import UserSessionManager
 from ..session.data import CorruptSessionData
 from ..session.meta import USER_AGENT
+from ..session.record import SessionRecord
 from ..session.user_keys import find_user, stored_user_id
-from ..session.user_session import SessionRecord, UserSession
+from ..session.user_session import UserSession
 from ..switching.state import is_switched
 from .masking import mask_credentials
 

@@ -25,7 +25,7 @@ from django.utils.translation import gettext as as_django_says
 
 from ..backends.base import SessionNotFound
 from ..lifecycle.user_session_manager import UserSessionManager
-from ..session.user_session import SessionRecord
+from ..session.record import SessionRecord
 from .session_page import SessionPage
 from .shown_session import COLUMNS, FIELDS, ShownSession, fetch_users
 from .user_search import find_user_ids

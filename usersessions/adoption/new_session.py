@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from ..backends.base import SessionBackend, SessionNotCreated
-from ..session.user_session import SessionRecord
+from ..session.record import SessionRecord
 
 #: What is to be stored, where, and under which identifier.
 Prepared: TypeAlias = tuple[SessionBackend, str, SessionRecord]

@@ -11,9 +11,9 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any
 
+from ..session.record import SessionRecord
 from ..session.tokens import Keys
 from ..session.user_keys import UserId, stored_user_id, to_user_id
-from ..session.user_session import SessionRecord
 
 logger = logging.getLogger("usersessions.backends")
 

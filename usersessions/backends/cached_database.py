@@ -34,7 +34,7 @@ from django.core.cache import DEFAULT_CACHE_ALIAS, BaseCache, InvalidCacheBacken
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 
-from ..session.user_session import SessionRecord
+from ..session.record import SessionRecord
 from .base import BATCH_SIZE, logger
 from .database.backend import DatabaseSessionBackend
 

@@ -8,9 +8,10 @@ from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
 from ..conf import get_login_type
+from ..session.record import SessionRecord
 from ..session.tokens import new_identifier
 from ..session.user_keys import UserId, to_user_id
-from ..session.user_session import SessionRecord, UserSession
+from ..session.user_session import UserSession
 from .base import SessionBackend
 
 _backends: dict[str, SessionBackend] = {}

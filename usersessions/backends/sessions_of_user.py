@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from ..session.data import CorruptSessionData, Serializer
 from ..session.expiry import ExpiryRules
+from ..session.record import SessionRecord
 from ..session.user_keys import UserId
-from ..session.user_session import SessionRecord, UserSession
+from ..session.user_session import UserSession
 from .base import SessionBackend
 
 

@@ -14,7 +14,8 @@ from ..backends.base import SessionBackend, SessionNotUpdated
 from ..backends.sessions_of_user import FoundSession, sessions_of_user
 from ..session.data import Serializer
 from ..session.meta import LOGIN_FROM, LOGIN_ID, LOGIN_SENT_AT
-from ..session.user_session import SessionRecord, UserSession
+from ..session.record import SessionRecord
+from ..session.user_session import UserSession
 from .retries import ATTEMPTS
 
 #: How much of the hash of the anonymous session is noted; compared among one user's sessions only.

@@ -1,4 +1,4 @@
-"""Ending sessions in an emergency: those of some users, all, or those of nobody."""
+"""Ending sessions in an emergency: those of some users, all, or the anonymous ones."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from typing import NamedTuple
 
+from ..session.record import SessionRecord
 from ..session.user_keys import UserId, stored_user_id
-from ..session.user_session import SessionRecord
 from ..switching.state import users_behind
 from .user_session_manager import UserSessionManager
 
@@ -39,8 +39,8 @@ class Selection(ABC):
 class SessionsOfUsers(Selection):
     """Everything that lets one of these users in.
 
-    Besides their own sessions, these are the ones in which they have switched to somebody else: to
-    come back needs no password. No index knows them, so that all sessions are looked at.
+    Besides their own sessions, these are the ones in which they have switched to another user:
+    switching back needs no password. No index finds those, so all sessions are read.
     """
 
     def __init__(self, user_ids: Iterable[UserId]) -> None:
@@ -69,7 +69,7 @@ class SessionsOfUsers(Selection):
 class AllSessions(Selection):
     """All sessions, or the anonymous ones only.
 
-    :param except_users: whose sessions stay, but those in which somebody else has switched to them
+    :param except_users: whose sessions stay, except those in which another user acts as them
     """
 
     def __init__(

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..session.user_session import Stored, UserSession
+from ..session.record import Stored
+from ..session.user_session import UserSession
 from .successors import remove_with_successors
 from .user_session_manager import UserSessionManager
 

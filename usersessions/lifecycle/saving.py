@@ -11,8 +11,9 @@ from ..conf import LoginType
 from ..session.data import CorruptSessionData, Serializer, decode, encode
 from ..session.expiry import ExpiryRules
 from ..session.meta import ADOPTED_AT
+from ..session.record import SessionRecord
 from ..session.user_keys import has_invalid_user_key, stored_user_id
-from ..session.user_session import SessionRecord, UserSession
+from ..session.user_session import UserSession
 from ..switching.state import crosses_switch, merge_aside
 from .duplicate_login import has_origin, store_duplicate
 from .limit import SessionLimit

@@ -14,7 +14,7 @@ from ..backends.base import SessionBackend
 from ..backends.sessions_of_user import sessions_of_user
 from ..session.data import CorruptSessionData, Serializer, decode
 from ..session.meta import LOGIN_ID
-from ..session.user_session import Stored
+from ..session.record import Stored
 from .retries import ATTEMPTS
 
 

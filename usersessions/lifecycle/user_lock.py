@@ -1,4 +1,4 @@
-"""One login of a user after the other, in all processes of a site, whatever stores the sessions.
+"""One login of a user after the other, in all processes of a site and for any storage.
 
 The lock is a transaction that holds the user's row. It ends with the process or its connection, so
 no lock is left behind.

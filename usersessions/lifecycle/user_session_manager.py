@@ -323,7 +323,7 @@ class UserSessionManager:
         :param probability: 100 always, 0 never
         :param max_batches: how many batches at the most; None: all there are
         """
-        if random.random() * 100 >= probability:  # noqa: S311 - nobody gains by guessing it
+        if random.random() * 100 >= probability:  # noqa: S311 - guessing it gains nothing
             return 0
         return self.backend.collect_garbage(
             *self.expiry.retention, now=int(self.clock()), max_batches=max_batches

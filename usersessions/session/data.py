@@ -8,15 +8,15 @@ from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_K
 
 from .meta import EXPIRY_KEY, SessionMeta, is_well_formed
 
-#: The one key of the stored data that belongs to the app itself. Readers of a session's data never
-#: meet it: it is taken out on reading and put back on writing.
+#: The one key of the stored data that belongs to the app itself. It is taken out on reading and put
+#: back on writing, so that views never see it.
 RESERVED_KEY = "_usersessions"
 
 #: Where a switched session's data shows the original user's id, as in TYPO3. Any code of the site
 #: can write there, so nothing is decided by it.
 BACK_USER_KEY: Final = "backuserid"
 
-#: Keys that belong to the login, not to the visitor: they change hands whole, never one by one.
+#: Keys that belong to the login, not to the visitor: a merge takes all of them from one side.
 LOGIN_KEYS = frozenset({SESSION_KEY, BACKEND_SESSION_KEY, HASH_SESSION_KEY, BACK_USER_KEY})
 
 
@@ -62,7 +62,7 @@ def decode(stored: bytes, serializer: Serializer) -> Decoded:
         return Decoded({}, {})
     try:
         data = serializer.loads(stored)
-    except Exception as exc:  # whatever a serializer raises on bytes that it did not write
+    except Exception as exc:  # a serializer may raise anything on bytes that it did not write
         raise CorruptSessionData("The stored session data does not decode.") from exc
     if not isinstance(data, dict) or not isinstance(data.get(RESERVED_KEY, {}), dict):
         raise CorruptSessionData("The stored session data is not a mapping.")
@@ -88,8 +88,8 @@ def merge(
 ) -> None:
     """Bring into ``mine`` what others have stored since ``base`` was read.
 
-    Three ways, by top-level key: what is as in ``base`` comes from ``theirs``; what was set or
-    deleted here stays. The keys of the login come whole from one side.
+    A three-way merge by top-level key: what is as in ``base`` comes from ``theirs``; what was set
+    or deleted here stays. The keys of the login all come from one side.
     """
     for key in base.keys() | theirs.keys() | mine.keys():
         is_mine = is_login_mine if key in LOGIN_KEYS else not _same(key, mine, base, serializer)

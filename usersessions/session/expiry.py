@@ -76,7 +76,7 @@ class ExpiryRules:
         return self.timestamp(session) > session.last_updated + UPDATE_GRACE
 
     def last_used(self, session: UserSession) -> int:
-        """Return when the session was used last, in Unix seconds, whatever its expiry."""
+        """Return when the session was last used, in Unix seconds; also with a custom expiry."""
         keep_until = session.meta.get(KEEP_UNTIL)
         end = session.last_updated + self.lifetime_of(session)
         if keep_until is not None and end > keep_until:

@@ -20,7 +20,7 @@ from django.utils.crypto import salted_hmac
 
 ALGORITHM = "HS256"
 
-#: No browser keeps a longer cookie; whoever sends one costs us no signature check.
+#: No browser keeps a longer cookie, so a longer one is not worth a signature check.
 MAX_TOKEN_LENGTH = 4096
 
 #: How many characters Django demands of a session key.
@@ -33,15 +33,15 @@ _HEADER = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9"
 _TYPO3_HEADER = "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9"
 
 #: A token as we write it, or TYPO3: the header; a payload; a signature whose last two bits, which
-#: base64 carries beyond the 256, are 0. There is one spelling of each token, and nothing to parse
-#: in the header, which is the sender's text.
+#: base64 carries beyond the 256, are 0. So each token has one spelling, and the header, which is
+#: the sender's text, is never parsed.
 _OUR_TOKEN = re.compile(
     rf"(?:{_HEADER}|{_TYPO3_HEADER})"
     r"\.([A-Za-z0-9_-]+)"
     r"\.([A-Za-z0-9_-]{42}[AEIMQUYcgkosw048])"
 )
 
-#: All that our tokens, and TYPO3's, say; others may have to be asked whether they are still good.
+#: The claims of our tokens and TYPO3's. A token with others, such as ``exp``, is PyJWT's to check.
 _CLAIMS = {"identifier", "time", "scope"}
 
 #: From base64url to what the standard library decodes.
@@ -92,12 +92,12 @@ class Keys:
         return _derive_keys("token", self.login_type)
 
     def all_keys(self) -> tuple[bytes, ...]:
-        """Return everything that is derived here, for those who must not show it."""
+        """Return every derived key, for code that must not show any."""
         purposes = ("ses_id", "adopt", "token")
         return tuple(key for purpose in purposes for key in _derive_keys(purpose, self.login_type))
 
 
-@lru_cache  # until Django's test helpers tell of another SECRET_KEY; nobody else may change it
+@lru_cache  # cleared when Django's test helpers change SECRET_KEY; no other code may change it
 def _derive_keys(purpose: str, login_type: str) -> tuple[bytes, ...]:
     return tuple(
         salted_hmac(
@@ -190,7 +190,7 @@ def resolve_key(key_or_token: str | None, keys: Keys) -> str | None:
 
 
 def resolve_unscoped(token: str, keys: Keys) -> str | None:
-    """Return the identifier in a token of any scope, for callers who know no request.
+    """Return the identifier in a token of any scope, for callers without a request.
 
     A token's signature still ties it to its login type.
     """

@@ -1,4 +1,4 @@
-"""What names a user: the primary key, in whichever type the site's user model gives it."""
+"""The keys of users: primary keys, in the type that the site's user model gives them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def to_user_id(value: Any) -> UserId:
 
 
 def stored_user_id(value: Any) -> UserId | None:
-    """Return whom a ``ses_userid`` names; None for nobody, who has 0 or less there, or nothing."""
+    """Return the user that a ``ses_userid`` names; None for 0 or less, or nothing: anonymous."""
     if isinstance(value, int):  # most users', on every request
         return value if value > 0 else None
     try:

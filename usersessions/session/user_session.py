@@ -1,10 +1,10 @@
-"""One visitor's session: the object that knows everything about it and stores nothing itself."""
+"""One visitor's session: it knows everything about itself, and stores nothing."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol, TypedDict
+from typing import Any
 
 from django.core.signing import JSONSerializer
 
@@ -16,49 +16,22 @@ from .data import (
     refuse_reserved,
 )
 from .meta import BACK_HASH, SessionMeta
+from .record import SessionRecord, Stored
+from .tokens import CookieScope
 from .user_keys import UserId, stored_user_id
 
 #: A session's timestamp may be this old, in seconds, before a request renews it.
 UPDATE_GRACE = 61
 
 
-class SessionRecord(TypedDict, total=False):
-    """One stored session, field by field as in the table."""
-
-    ses_id: str  #: the keyed hash of the identifier; only records that were read have it
-    ses_iplock: str
-    ses_userid: UserId  #: 0 or less, or empty: anonymous
-    ses_tstamp: int  #: Unix seconds
-    ses_data: bytes  #: what the serializer wrote
-    ses_permanent: bool  #: missing means False; backend tables have no such column
-
-
-class SessionTokens(Protocol):
-    """What makes and reads the cookie tokens of one login type on one site."""
-
-    def sign(self, identifier: str, issued_at: int) -> str: ...
-
-    def resolve(self, token: str) -> str | None: ...
-
-
-class Stored(NamedTuple):
-    """What the storage held when the session was read or written last."""
-
-    identifier: str
-    user_id: UserId | None
-    timestamp: int
-    data: bytes
-
-    def __repr__(self) -> str:
-        # The identifier is a secret, and the data may hold some.
-        return f"<Stored user_id={self.user_id} timestamp={self.timestamp}>"
-
-
 class UserSession:
     """A visitor's session between reading and storing; see ``UserSessionManager`` for its life.
 
     Data is reached as in a mapping (``session["basket"]``). One object keeps one identifier for
-    ever: renewing gives a new object. Source: TYPO3 ``TYPO3\\CMS\\Core\\Session\\UserSession``.
+    ever: renewing gives a new object.
+
+    Source: TYPO3 ``TYPO3\\CMS\\Core\\Session\\UserSession``; its methods are here in Python's
+    spelling, getters as attributes: ``getUserId()`` is ``user_id``.
     """
 
     __slots__ = (
@@ -142,8 +115,6 @@ class UserSession:
         """Return the session that a stored record describes; missing fields count as empty.
 
         :raises CorruptSessionData: ``ses_data`` is not what the serializer writes
-
-        Source: TYPO3 ``UserSession::createFromRecord()``.
         """
         serializer = serializer or JSONSerializer()
         stored = _stored(identifier, record)
@@ -170,17 +141,9 @@ class UserSession:
         serializer: Serializer | None = None,
         clock: Callable[[], float] = time.time,
     ) -> UserSession:
-        """Return a new, empty, anonymous session that is stored nowhere.
-
-        Source: TYPO3 ``UserSession::createNonFixated()``.
-        """
-        return cls(
-            identifier,
-            last_updated=int(clock()),
-            is_new=True,
-            serializer=serializer,
-            clock=clock,
-        )
+        """Return a new, empty, anonymous session that is stored nowhere."""
+        now = int(clock())
+        return cls(identifier, last_updated=now, is_new=True, serializer=serializer, clock=clock)
 
     def __repr__(self) -> str:
         # The identifier is a secret: it stays out of logs and debug pages.
@@ -200,8 +163,6 @@ class UserSession:
         """Put a value under a key; ``None`` removes the key, present or not.
 
         :raises ValueError: the key is empty or the one that the app keeps for itself
-
-        Source: TYPO3 ``UserSession::set()``.
         """
         if not key:
             raise ValueError("A session key must not be empty.")
@@ -219,13 +180,10 @@ class UserSession:
         self.data_was_updated = True
 
     def override_data(self, data: Mapping[str, Any]) -> None:
-        """Replace all data; counts as an update only if the stored form would differ.
-
-        Source: TYPO3 ``UserSession::overrideData()``.
-        """
+        """Replace all data; counts as an update only if the stored form would differ."""
         if self._serializer.dumps(dict(data)) != self._serializer.dumps(self.data):
             self.data_was_updated = True
-        # In place: whoever holds the dict (request.session does) goes on seeing this session.
+        # In place: request.session holds the dict and must go on seeing this session.
         new = dict(data)
         self.data.clear()
         self.data.update(new)
@@ -264,10 +222,7 @@ class UserSession:
 
     @property
     def needs_update(self) -> bool:
-        """Whether the last update is more than 61 seconds ago.
-
-        Source: TYPO3 ``UserSession::needsUpdate()``.
-        """
+        """Whether the last update is more than 61 seconds ago."""
         return self._clock() > self.last_updated + UPDATE_GRACE
 
     def to_record(self) -> SessionRecord:
@@ -287,25 +242,16 @@ class UserSession:
             record["ses_permanent"] = True
         return record
 
-    def get_jwt(self, scope: SessionTokens) -> str:
-        """Return the cookie token: the signed identifier, bound to the scope.
-
-        :param scope: a ``usersessions.session.tokens.CookieScope``
-
-        Source: TYPO3 ``UserSession::getJwt()``.
-        """
+    def get_jwt(self, scope: CookieScope) -> str:
+        """Return the cookie token: the signed identifier, bound to the scope."""
         return scope.sign(self.identifier, int(self._clock()))
 
     @staticmethod
-    def resolve_identifier_from_jwt(token: str, scope: SessionTokens) -> str | None:
+    def resolve_identifier_from_jwt(token: str, scope: CookieScope) -> str | None:
         """Return the identifier that a cookie token carries, or None.
 
         None means: empty, malformed, signed with another key (or for another login type), without
         identifier, or made for another scope. Costs no query and never raises.
-
-        :param scope: a ``usersessions.session.tokens.CookieScope``
-
-        Source: TYPO3 ``UserSession::resolveIdentifierFromJwt()``.
         """
         return scope.resolve(token)
 
@@ -328,12 +274,16 @@ class UserSession:
         return session
 
     def read_beside(self, record: SessionRecord) -> UserSession:
-        """Return another stored session, whose identifier nobody here knows, for comparing."""
+        """Return another stored session for comparing; its identifier is not known."""
         return UserSession.from_record("", record, serializer=self._serializer, clock=self._clock)
 
     def read_stored(self) -> UserSession:
         """Return what the storage held when this session was read or written last."""
-        return self.read_beside(self._stored_fields())
+        if self.stored is None:
+            return self.read_beside({})
+        _, user_id, timestamp, data = self.stored
+        record: SessionRecord = {"ses_userid": user_id or 0, "ses_tstamp": timestamp}
+        return self.read_beside({**record, "ses_data": data})
 
     def as_stored(self, record: SessionRecord) -> UserSession:
         """Return this session as it is after ``record`` was stored under its identifier."""
@@ -382,15 +332,6 @@ class UserSession:
         self.stored = stored
         merge(data, base.data, theirs.data, self._serializer, is_login_mine=is_login_mine)
         return theirs.meta
-
-    def _stored_fields(self) -> SessionRecord:
-        if self.stored is None:
-            return {}
-        return {
-            "ses_userid": self.stored.user_id or 0,
-            "ses_tstamp": self.stored.timestamp,
-            "ses_data": self.stored.data,
-        }
 
 
 def _stored(identifier: str, record: Mapping[str, Any]) -> Stored:

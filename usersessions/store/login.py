@@ -103,7 +103,7 @@ def follow_data(store: SessionStore) -> None:
         session = store.user_session
         switch.announce_end(store)
     if session.is_switched:
-        # Whatever the view has written there: templates show who it is, and may trust it.
+        # Not what a view has written there: templates show it, and may trust it.
         session.data[BACK_USER_KEY] = session.meta[BACK_USER]
     store.named_read = named
 

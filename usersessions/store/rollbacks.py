@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..lifecycle.rollbacks import RequestChanges
-from ..session.user_session import Stored
+from ..session.record import Stored
 
 if TYPE_CHECKING:
     from .session_store import SessionStore

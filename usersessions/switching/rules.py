@@ -1,4 +1,4 @@
-"""Who may be behind whose session: asked when somebody switches, and on each request after that."""
+"""Who may switch to whom: asked at the switch, and on each request of the switched session."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from django.utils.translation import gettext as _
 def find_refusal(
     *, original_user: Any, target_user: Any, may_switch: Callable[..., bool]
 ) -> str | None:
-    """Return why the original user may not be behind a session of the target; None: they may.
+    """Return why the original user may not act as the target user; None: they may.
 
-    :param may_switch: the site's ``SWITCH_PERMISSION``; whatever it answers, nobody is ever behind
-        their own session, an inactive user's, or that of a user with more rights
+    :param may_switch: the site's ``SWITCH_PERMISSION``; even if it agrees, users cannot switch to
+        themselves, to an inactive user or to a user with more rights
 
     Costs no query where the original user is a superuser, else what comparing permissions costs.
     """

@@ -9,8 +9,9 @@ from django.utils.crypto import constant_time_compare
 
 from ..session.data import CorruptSessionData, Serializer, decode
 from ..session.meta import ASIDE, BACK_HASH, BACK_USER, Aside
+from ..session.record import SessionRecord
 from ..session.user_keys import UserId, as_data, stored_user_id
-from ..session.user_session import SessionRecord, UserSession
+from ..session.user_session import UserSession
 
 
 class SwitchUsers(NamedTuple):

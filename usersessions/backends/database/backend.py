@@ -16,8 +16,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 from django.db.models import Field, Q, QuerySet
 
+from ...session.record import SessionRecord
 from ...session.user_keys import UserId, stored_user_id
-from ...session.user_session import SessionRecord
 from ..base import BATCH_SIZE, SessionBackend
 from .user_column import UserColumn
 

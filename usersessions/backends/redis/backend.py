@@ -13,8 +13,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 from ...conf import get_login_type
 from ...session.expiry import retention_seconds
+from ...session.record import SessionRecord
 from ...session.user_keys import UserId, stored_user_id
-from ...session.user_session import SessionRecord
 from ..base import BATCH_SIZE, SessionBackend
 
 try:
