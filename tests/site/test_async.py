@@ -1,4 +1,4 @@
-"""The same way of a request under ASGI."""
+"""What the async names of a session do under ASGI; test_asgi has the whole chain of middleware."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
-from django.contrib import auth
 from django.http import HttpRequest, HttpResponse
-from django.test import AsyncRequestFactory, RequestFactory
+from django.test import AsyncRequestFactory
 
-from tests.conftest import Clock, SessionQueries
+from tests.conftest import Clock
 from tests.factories import NOW, FrontendSessionFactory
-from usersessions.auth import switch_user
 from usersessions.lifecycle.current_request import get_current_request
 from usersessions.middleware import UserSessionMiddleware
 from usersessions.models import FrontendSession
@@ -48,58 +46,6 @@ async def put_basket(request: Any) -> None:
 
 async def read_basket(request: Any) -> Any:
     return await request.session.aget("basket")
-
-
-async def nothing(request: Any) -> str:
-    return "page"
-
-
-def test_data_set_by_an_async_view_is_there_on_the_next_request() -> None:
-    cookies = cookies_of(serve(put_basket))
-    assert list(cookies) == ["fe_sessionid"]
-    assert serve(read_basket, cookies).content == b"{'apple': 3}"
-
-
-def test_request_that_does_not_touch_the_session_costs_nothing(
-    session_queries: SessionQueries,
-) -> None:
-    cookies = cookies_of(serve(put_basket))
-    with session_queries:
-        response = serve(nothing, cookies)
-    assert session_queries.kinds == []
-    assert "Vary" not in response.headers
-
-
-def test_login_and_logout_in_async_views(alice: Any, session_queries: SessionQueries) -> None:
-    async def log_in(request: Any) -> None:
-        await auth.alogin(request, alice)
-
-    async def who(request: Any) -> str:
-        user = await auth.aget_user(request)
-        return str(user.get_username())
-
-    before = cookies_of(serve(put_basket))
-    with session_queries:
-        after = cookies_of(serve(log_in, before))
-    assert session_queries.kinds == ["SELECT", "UPDATE"]
-    assert after != before
-    assert serve(who, after).content == b"'alice'"
-    assert serve(who, before).content == b"''"
-    assert cookies_of(serve(auth.alogout, after)) == {"fe_sessionid": ""}
-    assert FrontendSession.objects.count() == 0
-
-
-def test_original_user_can_be_awaited(alice: Any, superuser: Any) -> None:
-    async def who(request: Any) -> str:
-        return str(await request.aoriginal_user())
-
-    store = SessionStore()
-    request = RequestFactory().get("/")
-    request.session, request.user = store, superuser
-    switch_user(request, alice)
-    store.save()
-    scope = store.login_type.cookie_scope(request)
-    assert serve(who, {"fe_sessionid": store.user_session.get_jwt(scope)}).content == b"'admin'"
 
 
 def test_original_user_of_a_visitor_without_session_needs_no_thread(
@@ -177,27 +123,6 @@ def test_async_name_reads_the_session_by_itself(name: str, arguments: tuple[Any,
         await getattr(request.session, name)(*arguments)
 
     assert serve(view, cookies_of(serve(put_basket))).status_code == 200
-
-
-def test_session_that_an_async_view_only_reads_moves_to_the_new_key(settings: Any) -> None:
-    cookies = cookies_of(serve(put_basket))
-    settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
-    settings.SECRET_KEY = "the key that came after" * 3
-    cookies = cookies_of(serve(read_basket, cookies))
-    settings.SECRET_KEY_FALLBACKS = []
-    assert serve(read_basket, cookies).content == b"{'apple': 3}"
-
-
-def test_request_without_work_for_the_storage_stays_in_the_event_loop(
-    thread_hops: list[str],
-) -> None:
-    cookies = cookies_of(serve(put_basket))
-    thread_hops.clear()
-    response = serve(read_basket, cookies)
-    assert (response.content, response.headers["Vary"]) == (b"{'apple': 3}", "Cookie")
-    assert len(thread_hops) == 1  # to read the session
-    assert serve(read_basket).headers["Vary"] == "Cookie"
-    assert len(thread_hops) == 1
 
 
 def test_touch_that_falls_due_while_the_response_goes_out_waits_for_the_next_request(

@@ -184,38 +184,6 @@ def test_visitor_has_no_sessions_to_list_or_end(client: Client, phone: Client) -
     assert FrontendSession.objects.count() == 1
 
 
-def test_listing_costs_one_query(desktop: Client, session_queries: SessionQueries) -> None:
-    with session_queries:
-        visit(desktop, auth.own_sessions)
-    assert session_queries.kinds == ["SELECT", "SELECT"]  # the first one reads the session itself
-
-
-def test_person_can_end_another_of_their_sessions(phone: Client, desktop: Client) -> None:
-    def view(request: Any) -> Any:
-        other = auth.own_sessions(request)[1]
-        return auth.end_own_session(request, other.ses_id)
-
-    assert visit(desktop, view).content == b"True"
-    assert visit(phone, who("FE")).content == b"''"
-    assert visit(desktop, who("FE")).content == b"'alice'"
-
-
-def test_person_can_end_their_current_session(desktop: Client) -> None:
-    def view(request: Any) -> Any:
-        return auth.end_own_session(request, auth.own_sessions(request)[0].ses_id)
-
-    assert visit(desktop, view).cookies["fe_sessionid"]["max-age"] == 0
-    assert visit(desktop, who("FE")).content == b"''"
-
-
-def test_nobody_can_end_a_session_of_somebody_else(desktop: Client, bob: Any) -> None:
-    """Attack: post another person's session hash to the account page."""
-    row = FrontendSessionFactory(ses_userid=bob.pk)
-    response = visit(desktop, lambda request: auth.end_own_session(request, row.ses_id))
-    assert response.content == b"False"
-    assert FrontendSession.objects.filter(pk=row.pk).exists()
-
-
 def test_ending_the_others_leaves_this_one_under_a_new_identifier(
     phone: Client, desktop: Client
 ) -> None:

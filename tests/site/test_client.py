@@ -1,4 +1,4 @@
-"""The test clients that the app ships for its users."""
+"""The test clients that the app ships; test_every_client has what Django's do as well."""
 
 from __future__ import annotations
 
@@ -37,29 +37,11 @@ async def avisit(client: AsyncClient, view: Any, path: str = "/") -> Any:
 # Logging in and out
 
 
-def test_forced_login_is_one_to_the_default_login_type(client: Client, alice: Any) -> None:
-    client.force_login(alice)
-    assert visit(client, who).content == b"'alice'"
-    assert visit(client, who, "/admin/").content == b"''"
-
-
-def test_forced_login_to_a_login_type(client: Client, editor: Any) -> None:
-    client.force_login(editor, login_type="BE")
-    assert visit(client, who).content == b"''"
-    assert visit(client, who, "/admin/").content == b"'editor'"
-
-
 def test_login_to_one_login_type_leaves_the_other(client: Client, alice: Any, editor: Any) -> None:
     client.force_login(alice)
     client.force_login(editor, login_type="BE")
     assert visit(client, who).content == b"'alice'"
     assert visit(client, who, "/admin/").content == b"'editor'"
-
-
-def test_login_checks_the_password(client: Client, alice: Any) -> None:
-    assert not client.login(username="alice", password="wrong")
-    assert client.login(username="alice", password="alice")
-    assert visit(client, who).content == b"'alice'"
 
 
 def test_login_with_a_password_to_a_login_type(client: Client, editor: Any) -> None:
@@ -76,27 +58,6 @@ def test_login_names_the_authentication_backend(client: Client, alice: Any, sett
     assert client.session[auth.BACKEND_SESSION_KEY] == settings.AUTHENTICATION_BACKENDS[0]
     client.force_login(alice, path)
     assert client.session[auth.BACKEND_SESSION_KEY] == path
-
-
-def test_login_of_the_client_keeps_the_basket_under_a_new_identifier(
-    client: Client, alice: Any
-) -> None:
-    visit(client, put_basket)
-    before = client.session.session_key
-    client.force_login(alice)
-    assert visit(client, read_basket).content == b"{'apple': 3}"
-    assert client.session.session_key != before
-    assert FrontendSession.objects.get().ses_userid == alice.pk
-
-
-def test_login_of_the_client_takes_no_basket_from_another_user(
-    client: Client, alice: Any, bob: Any
-) -> None:
-    client.force_login(alice)
-    visit(client, put_basket)
-    client.force_login(bob)
-    assert visit(client, who).content == b"'bob'"
-    assert visit(client, read_basket).content == b"None"
 
 
 def test_login_of_the_client_passes_the_ip_lock(client: Client, alice: Any, settings: Any) -> None:
@@ -147,14 +108,6 @@ def test_unknown_login_type_is_a_key_error_that_names_the_others(
 # The session
 
 
-def test_session_can_be_filled_before_a_request(client: Client) -> None:
-    session = client.session
-    session["basket"] = {"apple": 3}
-    session.save()
-    assert visit(client, read_basket).content == b"{'apple': 3}"
-    assert client.session["basket"] == {"apple": 3}
-
-
 def test_session_of_a_login_type_can_be_filled_before_a_request(client: Client) -> None:
     session = client.session("BE")
     session["basket"] = {"apple": 3}
@@ -162,12 +115,6 @@ def test_session_of_a_login_type_can_be_filled_before_a_request(client: Client) 
     assert visit(client, read_basket, "/admin/").content == b"{'apple': 3}"
     assert visit(client, read_basket).content == b"None"
     assert FrontendSession.objects.count() == 0
-
-
-def test_session_of_a_login_type_can_be_looked_into(client: Client) -> None:
-    visit(client, put_basket, "/admin/")
-    assert client.session("BE")["basket"] == {"apple": 3}
-    assert "basket" not in client.session
 
 
 def test_asking_whether_a_session_is_empty_stores_nothing(client: Client) -> None:
@@ -183,13 +130,6 @@ def test_looking_into_a_session_stores_nothing(client: Client) -> None:
     assert dict(client.session("BE").items()) == {}
     assert FrontendSession.objects.count() == BackendSession.objects.count() == 0
     assert not client.cookies
-
-
-def test_session_key_is_that_of_a_stored_session(client: Client) -> None:
-    key = client.session.session_key
-    assert client.session.session_key == key
-    assert visit(client, lambda request: request.session.session_key).content == repr(key).encode()
-    assert FrontendSession.objects.count() == 1
 
 
 def test_session_key_of_a_session_that_has_ended_is_a_new_one(client: Client) -> None:
@@ -351,20 +291,6 @@ def test_async_client_logs_in_and_out(async_client: AsyncClient, alice: Any, edi
 
     async_to_sync(use)()
     assert list(async_client.cookies) == ["fe_sessionid"]
-
-
-def test_async_login_keeps_the_basket_under_a_new_identifier(
-    async_client: AsyncClient, alice: Any
-) -> None:
-    async def use() -> None:
-        await avisit(async_client, put_basket)
-        before = (await async_client.asession()).session_key
-        await async_client.aforce_login(alice)
-        assert (await avisit(async_client, read_basket)).content == b"{'apple': 3}"
-        assert (await async_client.asession()).session_key != before
-
-    async_to_sync(use)()
-    assert FrontendSession.objects.get().ses_userid == alice.pk
 
 
 def test_session_of_the_async_client_is_there_to_read_and_to_fill(

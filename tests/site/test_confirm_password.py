@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from django.contrib.auth.backends import AllowAllUsersModelBackend, ModelBackend
 from django.contrib.auth.models import User
-from django.contrib.auth.signals import user_logged_in, user_login_failed
+from django.contrib.auth.signals import user_login_failed
 
-from tests.conftest import Clock, SessionQueries
+from tests.conftest import Clock
 from tests.factories import UserFactory
 from usersessions.models import FrontendSession
 from usersessions.test import Client
@@ -54,12 +54,6 @@ WRONG = ["This is not your password. Please try again."]
 
 
 # The password
-
-
-def test_right_password_confirms(visitor: Client) -> None:
-    assert not is_confirmed(visitor)
-    assert confirm(visitor, next="/sync/")["Location"] == "/sync/"
-    assert is_confirmed(visitor)
 
 
 @pytest.mark.parametrize("password", ["wrong", "bob", "ALICE", "alice ", "alice\0"])
@@ -122,21 +116,6 @@ def test_failures_are_signalled_as_those_of_the_login_page(visitor: Client) -> N
     assert failure == ({"username": "alice", "password": "********************"}, PAGE)
 
 
-def test_confirming_is_no_login(visitor: Client, alice: Any) -> None:
-    heard: list[Any] = []
-
-    def hear(**kwargs: Any) -> None:  # pragma: no cover - what must not be called
-        heard.append(kwargs)
-
-    last_login = User.objects.get().last_login
-    user_logged_in.connect(hear)
-    try:
-        confirm(visitor)
-    finally:
-        user_logged_in.disconnect(hear)
-    assert (heard, User.objects.get().last_login) == ([], last_login)
-
-
 # The session
 
 
@@ -160,23 +139,6 @@ def test_confirmation_is_of_one_session(
     clock.forward(3600)
     confirm(visitor)
     assert not is_confirmed(other_client)
-
-
-def test_data_of_the_session_stays(visitor: Client) -> None:
-    session = visitor.session
-    session["basket"] = {"desk-lamp": 1}
-    session.save()
-    confirm(visitor)
-    assert visitor.session["basket"] == {"desk-lamp": 1}
-
-
-def test_confirming_costs_one_read_and_one_renewing_update(
-    visitor: Client, session_queries: SessionQueries
-) -> None:
-    with session_queries:
-        confirm(visitor)
-    assert session_queries.kinds == ["SELECT", "UPDATE"]
-    assert len(session_queries) == 4  # the user of the session, and the one of the password
 
 
 def test_view_that_fails_after_confirming_leaves_the_session_as_it_was(

@@ -151,12 +151,6 @@ def test_nonsense_ends_nothing(phone: Client, desktop: Client, which: str) -> No
     assert is_logged_in(phone)
 
 
-def test_form_without_anything_ends_nothing(phone: Client, desktop: Client) -> None:
-    desktop.post(PAGE)
-    assert is_logged_in(phone)
-    assert is_logged_in(desktop)
-
-
 def test_session_of_somebody_else_is_not_ended(desktop: Client, bob: Any, clock: Clock) -> None:
     """Attack: post the hash of another person's session."""
     row = FrontendSessionFactory(ses_userid=bob.pk, ses_tstamp=clock())

@@ -403,12 +403,6 @@ def test_nobody_can_confirm_without_a_login(client: Client) -> None:
     assert FrontendSession.objects.count() == 0
 
 
-def test_switched_session_cannot_confirm(client: Client, superuser: Any, alice: Any) -> None:
-    client.force_login(superuser)
-    run(client, lambda request: auth.switch_user(request, alice))
-    assert "as another user" in refusal_of(client, auth.confirm_login)
-
-
 # Beside other requests
 
 
