@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from tests.system.integration.conftest import fill_basket, has_basket, identifier_of, need, owners
-from usersessions.models import FrontendSession
 from usersessions.test import Client
 
 need("allauth")
@@ -75,15 +74,6 @@ def test_login_through_a_provider_keeps_the_basket(client: Client, alice: Any) -
     assert identifier_of(client) != before
     assert is_logged_in(client)
     assert has_basket(client)
-    assert len(owners()["FE"]) == 1
-
-
-def test_login_through_a_provider_without_session_before(client: Client, db: None) -> None:
-    response = client.post("/accounts/dummy/login/")
-    assert response.cookies["fe_sessionid"].value
-    response = client.post(response.url, {"id": "7", "username": "carol"})
-    assert response.cookies["fe_sessionid"].value
-    assert is_logged_in(client)
     assert len(owners()["FE"]) == 1
 
 
@@ -156,18 +146,6 @@ def test_page_ends_the_other_sessions(client: Client, other_client: Client, alic
     assert has_basket(client)
     assert not is_logged_in(other_client)
     assert listed(client) == 1
-
-
-def test_page_forgets_a_session_that_ended_here(
-    client: Client, other_client: Client, alice: Any
-) -> None:
-    log_in(client)
-    log_in(other_client)
-    FrontendSession.objects.exclude(
-        ses_id__in=client.session.manager.backend.keys.ses_ids(identifier_of(client))
-    ).delete()
-    assert listed(client) == 1
-    assert UserSession.objects.count() == 1
 
 
 def test_page_neither_lists_nor_ends_sessions_of_another_login_type(

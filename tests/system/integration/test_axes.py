@@ -12,7 +12,7 @@ from usersessions.test import Client
 
 need("axes")
 
-from axes.models import AccessAttempt, AccessLog
+from axes.models import AccessLog
 
 pytestmark = pytest.mark.django_db
 
@@ -54,12 +54,6 @@ def test_locked_out_visitor_keeps_the_anonymous_session(client: Client, alice: A
     assert has_basket(client)
 
 
-def test_locked_out_visitor_without_session_has_none_afterwards(client: Client, alice: Any) -> None:
-    lock_out(client)
-    assert "fe_sessionid" not in client.cookies
-    assert owners() == {"BE": [], "FE": []}
-
-
 def test_lockout_ends_no_session(client: Client, other_client: Client, alice: Any) -> None:
     log_in(other_client)
     lock_out(client)
@@ -80,19 +74,6 @@ def test_wrong_confirmations_lock_out_as_wrong_logins_do(client: Client, alice: 
     answers = [client.post("/usersessions/confirm/", form).status_code for form in typed]
     assert answers == [200, 200, 429, 429]
     assert owners()["FE"] == [alice.pk]
-
-
-def test_login_after_failures_keeps_the_basket_under_a_new_identifier(
-    client: Client, alice: Any, settings: Any
-) -> None:
-    settings.AXES_RESET_ON_SUCCESS = True
-    fill_basket(client)
-    before = identifier_of(client)
-    assert [mistype(client), mistype(client), log_in(client)] == [200, 200, 302]
-    assert identifier_of(client) != before
-    assert owners()["FE"] == [alice.pk]
-    assert has_basket(client)
-    assert AccessAttempt.objects.count() == 0
 
 
 def test_log_knows_the_session_and_its_logout(

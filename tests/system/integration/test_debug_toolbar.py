@@ -80,16 +80,6 @@ def test_sql_panel_shows_the_writes_of_requests_without_a_page(client: Client, a
     assert b"desk-lamp".hex().upper() in statements[0]
 
 
-def test_sql_panel_explains_the_read_of_a_session(client: Client, alice: Any) -> None:
-    client.force_login(alice)
-    content = panel(client, client.get("/account/"), "SQLPanel")
-    (signed,) = re.findall(r'fe_sessions.*?name="signed" value="(.*?)">', content, re.DOTALL)[:1]
-    for tool in ("sql_select", "sql_explain"):
-        answer = client.post(f"/__debug__/{tool}/", {"signed": signed})
-        assert answer.status_code == 200
-        assert "ses_id" in answer.json()["content"]
-
-
 def test_request_panel_shows_the_data_of_the_session(client: Client, alice: Any) -> None:
     client.force_login(alice)
     fill_basket(client)
@@ -97,23 +87,6 @@ def test_request_panel_shows_the_data_of_the_session(client: Client, alice: Any)
     assert "'basket'" in shown
     assert "desk-lamp" in shown
     assert alice.get_session_auth_hash() not in shown
-
-
-def test_history_panel_lists_the_requests_and_shows_the_session_of_an_earlier_one(
-    client: Client,
-) -> None:
-    fill_basket(client)
-    earlier = client.get("/basket/")
-    client.post("/basket/remove/desk-lamp/")
-    latest = client.get("/basket/")
-    choice = {"request_id": request_id_of(earlier)}
-    listed = client.get("/__debug__/history_refresh/", choice).json()["requests"]
-    assert len(listed) == 4
-    assert request_id_of(earlier) in [entry["id"] for entry in listed]
-    panels = client.get("/__debug__/history_sidebar/", choice).json()
-    assert "show_basket" in panels["RequestPanel"]["button"]
-    assert "'basket'" in panel(client, earlier, "RequestPanel")
-    assert "'basket'" not in panel(client, latest, "RequestPanel")
 
 
 def test_toolbars_own_requests_leave_the_session_alone(

@@ -90,16 +90,6 @@ def test_hijackers_basket_is_lost_and_never_the_customers(staff_client: Client, 
     assert not has_basket(staff_client)
 
 
-def test_our_switching_keeps_the_basket(staff_client: Client, alice: Any) -> None:
-    fill_basket(staff_client)
-    staff_client.post("/usersessions/switch-user/", {"user": alice.pk})
-    assert name_on(staff_client) == "alice"
-    assert not has_basket(staff_client)
-    staff_client.post("/usersessions/exit-switch-user/")
-    assert name_on(staff_client) == "admin"
-    assert has_basket(staff_client)
-
-
 def test_hijacking_below_a_prefix_takes_the_backend_session(
     staff_client: Client, superuser: Any, editor: Any
 ) -> None:
@@ -120,13 +110,6 @@ def test_superuser_of_the_backend_alone_cannot_hijack_in_the_frontend(
     response = hijack(client, alice)
     assert response.url.startswith("/account/login/")
     assert owners() == {"BE": [superuser.pk], "FE": []}
-
-
-def test_customers_cannot_hijack(client: Client, alice: Any, bob: Any) -> None:
-    client.force_login(alice)
-    before = identifier_of(client)
-    assert hijack(client, bob).status_code == 403
-    assert (owners()["FE"], identifier_of(client)) == ([alice.pk], before)
 
 
 def test_expiry_of_its_own_goes_with_the_session(

@@ -41,13 +41,6 @@ def token_of(client: Client) -> str:
     return str(client.cookies["csrftoken"].value)
 
 
-def test_anonymous_visitors_are_refused(client: Client) -> None:
-    response = client.get("/api/")
-    assert response.status_code == 403
-    assert "fe_sessionid" not in response.cookies
-    assert owners() == {"BE": [], "FE": []}
-
-
 def test_login_of_the_browsable_api_keeps_the_basket_under_a_new_identifier(
     client: Client, alice: Any
 ) -> None:
@@ -70,13 +63,6 @@ def test_logout_of_the_browsable_api_ends_exactly_this_session(
     assert owners() == {"BE": [alice.pk], "FE": [alice.pk]}
     assert client.get("/api/").status_code == 403
     assert other_client.get("/api/").status_code == 200
-
-
-def test_browsable_api_shows_who_is_logged_in(client: Client, alice: Any) -> None:
-    client.force_login(alice)
-    page = client.get("/api/", headers={"Accept": "text/html"}).content.decode()
-    assert "/api-auth/logout/" in page
-    assert "alice" in page
 
 
 def test_write_without_csrf_token_is_refused_and_changes_nothing(
@@ -139,22 +125,3 @@ def test_api_client_on_top_of_ours_logs_in_to_login_types(alice: Any, editor: An
     client.logout()
     assert client.get("/api/").status_code == 403
     assert owners() == {"BE": [editor.pk], "FE": []}
-
-
-def test_plain_api_client_logs_in_with_plain_identifiers_as_cookies(
-    alice: Any, settings: Any
-) -> None:
-    client = APIClient()
-    client.force_login(alice)
-    assert client.get("/api/").status_code == 403
-    settings.SESSION_COOKIE_NAME = "fe_sessionid"
-    settings.USERSESSIONS = {"FE": {"COOKIE_FORMAT": "identifier"}}
-    client.force_login(alice)
-    assert client.get("/api/").json()["user"] == "alice"
-
-
-def test_forced_authentication_needs_no_session(alice: Any) -> None:
-    client = APIClient()
-    client.force_authenticate(alice)
-    assert client.get("/api/").json()["user"] == "alice"
-    assert owners() == {"BE": [], "FE": []}
