@@ -48,6 +48,7 @@ def as_json(data: dict[str, Any], key: str) -> str:
 def test_merge_applies_what_a_request_has_changed_to_what_is_stored(
     base: dict[str, Any], mine: dict[str, Any], theirs: dict[str, Any], is_renewed: bool
 ) -> None:
+    """Attack: two requests whose changes mix into the login of one user with another's rights."""
     session = UserSession.from_record(IDENTIFIER, {"ses_data": json.dumps(base).encode()})
     if is_renewed:
         session = session.renewed("f" * 32, user_id=None)

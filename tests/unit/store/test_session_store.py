@@ -8,15 +8,14 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 from django.contrib import auth
-from django.contrib.sessions.backends.base import CreateError, UpdateError
+from django.contrib.sessions.backends.base import CreateError
 from django.test import RequestFactory
 
 from tests.conftest import Clock, SessionQueries
 from tests.factories import NOW
 from tests.urls import visit
-from usersessions.conf import get_login_type
-from usersessions.models import BackendSession, FrontendSession
-from usersessions.session.tokens import CookieScope, Keys, is_identifier
+from usersessions.models import FrontendSession
+from usersessions.session.tokens import CookieScope, Keys
 from usersessions.store import SessionStore
 from usersessions.store.login import rebind
 from usersessions.test import Client
@@ -52,11 +51,6 @@ def test_new_store_has_no_key_is_empty_and_unmodified(store: SessionStore) -> No
         False,
         False,
     )
-
-
-def test_save_gives_a_key_that_finds_the_data() -> None:
-    store = stored(x=1)
-    assert again(store)["x"] == 1
 
 
 def test_cookie_token_is_taken_in_place_of_the_key() -> None:
@@ -246,11 +240,6 @@ def test_key_that_is_asked_for_is_that_of_the_stored_session() -> None:
     assert async_to_sync(again(store)._aget_or_create_session_key)() == store.session_key
 
 
-def test_new_keys_are_identifiers(store: SessionStore) -> None:
-    assert is_identifier(store._get_new_session_key())
-    assert store._get_new_session_key() != store._get_new_session_key()
-
-
 @pytest.mark.urls("tests.urls")
 def test_copy_of_a_login_does_not_take_the_login_over(client: Client, alice: Any) -> None:
     visit(client, lambda request: request.session.update({"b": 0}))
@@ -307,16 +296,6 @@ def test_save_that_must_create_takes_a_key_that_is_free() -> None:
     assert SessionStore().exists(KEY)
 
 
-def test_save_of_a_session_that_has_ended_is_an_update_error() -> None:
-    store = stored(x=1)
-    late = again(store)
-    late["x"] = 2
-    store.delete()
-    with pytest.raises(UpdateError):
-        late.save()
-    assert not store.exists(store.session_key or "")
-
-
 def test_delete_ends_any_session_by_its_key() -> None:
     store = stored(x=1)
     SessionStore().delete(store.session_key)
@@ -371,18 +350,6 @@ def test_key_of_a_new_session_is_known_once_it_is_cycled(store: SessionStore) ->
     key = store.session_key
     store.save()
     assert SessionStore(key)["x"] == 1
-
-
-def test_clear_expired_collects_every_login_type() -> None:
-    store = stored(x=1)
-    backend = SessionStore(login_type=get_login_type("BE"))
-    backend["x"] = 1
-    backend.save()
-    FrontendSession.objects.update(ses_tstamp=1)
-    BackendSession.objects.update(ses_tstamp=1)
-    SessionStore.clear_expired()
-    assert not store.exists(store.session_key or "")
-    assert not backend.exists(backend.session_key or "")
 
 
 # Expiry
@@ -472,16 +439,3 @@ def test_async_contract_is_the_sync_one() -> None:
 
     assert async_to_sync(use)() == {}
     assert FrontendSession.objects.count() == 0
-
-
-def test_async_login_binds_the_user(alice: Any) -> None:
-    async def use() -> SessionStore:
-        request = RequestFactory().get("/")
-        request.session = SessionStore()
-        await auth.alogin(request, alice)
-        await request.session.asave()
-        store: SessionStore = request.session
-        return store
-
-    assert async_to_sync(use)().user_session.user_id == alice.pk
-    assert [row.ses_userid for row in FrontendSession.objects.all()] == [alice.pk]
