@@ -21,8 +21,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils.module_loading import import_string
 
 from tests.cache_servers import CacheServer, MemcachedServer, RedisServer
+from tests.conftest import Clock
 from tests.contract.session_backend import (
     ALICE,
     BOB,
@@ -33,7 +35,7 @@ from tests.contract.session_backend import (
     a_record,
     second_database,
 )
-from tests.factories import NOW
+from tests.factories import NOW, UserFactory
 from tests.missing import report_missing
 from tests.plans import kinds_of_revocation
 from tests.urls import visit
@@ -659,6 +661,50 @@ def test_no_order_of_steps_leaves_anything_old_in_the_cache(
         for process in processes:
             process.finish()
         assert_true(backend)
+
+
+# Commands
+
+
+class CountingCache:
+    """A cache in memory that notes what it is asked for."""
+
+    asked: list[str] = []
+
+    def __init__(self, *args: Any) -> None:
+        self._cache = import_string(LOCMEM)(*args)
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "close":
+            self.asked.append(name)
+        return getattr(self._cache, name)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif(connection.vendor == "mysql", reason="MySQL does not tell what an UPDATE does")
+@pytest.mark.urls("tests.urls")
+def test_commands_to_the_cache_of_a_visit(settings: Any, client: Client, clock: Clock) -> None:
+    """Django's ``cached_db`` sends 1 to read, 2 for a change, 5 for a login and 2 for a logout."""
+    use_cache(settings, {"BACKEND": f"{__name__}.CountingCache", "LOCATION": "counted"})
+    settings.USERSESSIONS = {"FE": {"BACKEND": BACKEND, "OPTIONS": OPTIONS}}
+    user = UserFactory()
+
+    def commands(view: Callable[[Any], Any]) -> list[str]:
+        CountingCache.asked.clear()
+        visit(client, view)
+        return list(CountingCache.asked)
+
+    def change(request: Any) -> None:
+        request.session["count"] = request.session.get("count", 0) + 1
+
+    assert commands(change) == ["set_many", "get", "set"]  # the first datum
+    assert commands(lambda request: request.session.get("count")) == ["get_many"]
+    assert commands(change) == ["get_many", "set_many", "get", "set"]
+    clock.forward(62)
+    touch = commands(lambda request: request.session.get("count"))
+    assert touch == ["get_many", "set_many", "get", "set"]
+    assert commands(log_in(user)) == ["get_many", "set_many", "get", "delete_many", "set"]
+    assert commands(auth.logout) == ["get_many", "set_many", "delete_many"]
 
 
 # Transactions

@@ -1,22 +1,31 @@
 """Sessions in a table, and in front of it one of Django's caches for those that are in use.
 
-Django's caches cannot compare and set, so a record alone could not be kept right: a slow reader
-puts back what it has read before somebody else's write, or before the session ended, and a mark
-that forbids it may be evicted. Therefore each session has two entries. The record carries a token,
-and counts only while the other entry, its generation, holds that very token:
+Each session has two entries in the cache. The record carries a token, and counts only while the
+other entry, its generation, holds that very token:
 
-* Who finds no generation adds one, with a new token, *before* reading the row. The record is put
-  into the cache under the token that was there before the row was read.
-* Who changes a row sets the generation to a new token that only this writer may use, *before* the
-  statement; so a process that dies in the middle leaves nothing to trust. *After* the commit, the
-  writer puts the new row into the cache under it; or drops both entries, if the session has ended,
-  if the row is not known, or if the generation is not the writer's own any more: then another one
-  has written meanwhile and may hold an older row.
+* A reader that finds no generation adds one, with a new token, *before* it reads the row. The row
+  goes into the cache under the token that was there before it was read.
+* A writer sets the generation to a new token of its own *before* its statement, so that a process
+  that dies in the middle leaves nothing to trust. *After* the commit it looks whether the
+  generation is still its own. If so, it puts the new row into the cache. If not, or if the session
+  has ended or its row is not known, it drops both entries: another writer may have put an older
+  row there.
 
-So every commit is followed by a change of generation, and no token comes twice: whatever arrives
-late, under an older token, is dead wherever it is put. Nothing hangs on how long anything takes,
+So every commit is followed by a change of generation, and no token comes twice. A record that
+arrives late has an older token and counts nowhere. This does not depend on how long anything takes,
 nor on what the cache evicts. Only a change of generation that does not reach the cache leaves an
 old record, for as long as entries live.
+
+Why one entry is not enough: a process stores a record some time after it has read the row. If the
+session ends in between, and the cache evicts the mark of that, the process finds the cache as if
+nothing had happened, and stores the old record in both cases. A later reader of that entry alone
+cannot tell them apart. With two entries it can: the generation under which the row was read is
+gone.
+
+Why a change costs three commands and not two: after the commit the generation must be compared, and
+the record be stored. No operation of Django's caches does both. (``incr()`` compares in a way, but
+needs the record before the statement, which changes a part of the row; besides, it is two commands
+in Django's Redis cache and not atomic in its file and database caches.)
 
 In a transaction nothing is put into the cache: rows may be a snapshot, or be rolled back. What was
 written is dropped from it when the transaction is committed.
