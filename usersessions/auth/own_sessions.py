@@ -9,13 +9,13 @@ from datetime import datetime
 from django.http import HttpRequest
 
 from ..backends.sessions_of_user import FoundSession, sessions_of_user
-from ..lifecycle.login_age import logged_in_at
 from ..session.expiry import as_moment
 from ..session.ip_locker import DISABLED_LOCK
 from ..session.meta import USER_AGENT
 from ..session.user_session import UserSession
 from ..store import SessionStore
 from .login import get_store
+from .login_age import logged_in_at
 from .user_agents import describe_device
 
 

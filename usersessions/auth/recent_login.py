@@ -21,12 +21,12 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import resolve_url
 from django.utils.translation import gettext as _
 
-from ..lifecycle import login_age
 from ..session.user_keys import stored_user_id
 from ..store import SessionStore
 from ..store.login import confirm_login as record_confirmation
 from ..switching.state import is_switched
 from .login import as_seen_by, get_store
+from .login_age import was_confirmed_within
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -76,7 +76,7 @@ def is_login_recent(
     store = get_store(request, login_type)
     if max_age is None:
         max_age = store.login_type.confirm_max_age
-    return login_age.is_login_recent(store.user_session, max_age, now=store.clock())
+    return was_confirmed_within(max_age, store.user_session, now=store.clock())
 
 
 class RecentLoginOptions:

@@ -1,4 +1,4 @@
-"""How long ago a session's user has shown who they are, by logging in or by confirming it."""
+"""How long ago the user of a session logged in or confirmed the login."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ CLOCK_SKEW = 10
 
 
 def logged_in_at(session: UserSession) -> int | None:
-    """Return when the user of a session logged in, in Unix seconds; None: nobody knows.
+    """Return when the user of a session logged in, in Unix seconds; None if unknown.
 
-    An adopted session remembers when it moved: its login was before that.
+    It is unknown for an adopted session, which only knows when it moved.
     """
     if session.is_anonymous or ADOPTED_AT in session.meta:
         return None
     return session.meta.get(LOGIN_AT)
 
 
-def is_login_recent(session: UserSession, max_age: float, *, now: float) -> bool:
+def was_confirmed_within(max_age: float, session: UserSession, *, now: float) -> bool:
     """Return whether the last login or confirmation is at most ``max_age`` seconds ago.
 
-    :param max_age: 0: whatever its age
+    :param max_age: 0: at any time
     :param now: Unix seconds
 
-    Never for an anonymous session, nor for a switched one: whoever sits there is not its user. A
-    time in the future says nothing, or a clock that was wrong once would confirm for ever.
+    False for an anonymous session, and for a switched one, whose user is another person. A time in
+    the future does not count: a clock that was wrong once would confirm the login for ever.
     """
     if session.is_anonymous or session.is_switched:
         return False

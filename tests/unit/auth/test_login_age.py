@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.factories import NOW
-from usersessions.lifecycle.login_age import is_login_recent, logged_in_at
+from usersessions.auth.login_age import logged_in_at, was_confirmed_within
 from usersessions.session.user_session import UserSession
 
 ALICE = 7
@@ -44,7 +44,7 @@ def test_login_is_recent_by_its_last_login_or_confirmation(
 ) -> None:
     """Attack: a clock that was ahead once, or a session of another engine that has just moved
     here, count as a login for ever, or for another while."""
-    assert is_login_recent(a_session(**meta), 300, now=NOW) is is_recent
+    assert was_confirmed_within(300, a_session(**meta), now=NOW) is is_recent
 
 
 @pytest.mark.parametrize("max_age", [300, 0])
@@ -52,17 +52,17 @@ def test_switched_session_is_never_recent(max_age: int) -> None:
     """Attack: a superuser who has just logged in uses the target's most guarded pages, also where
     some code has taken ``backuserid`` out of the data."""
     session = a_session(back_hash="scrypt$...", login_at=NOW, confirmed_at=NOW)
-    assert not is_login_recent(session, max_age, now=NOW)
+    assert not was_confirmed_within(max_age, session, now=NOW)
 
 
 @pytest.mark.parametrize("max_age", [300, 0])
 def test_anonymous_session_is_never_recent(max_age: int) -> None:
     session = UserSession("0" * 32, meta={"login_at": NOW, "confirmed_at": NOW})
-    assert not is_login_recent(session, max_age, now=NOW)
+    assert not was_confirmed_within(max_age, session, now=NOW)
 
 
 def test_every_login_is_recent_where_its_age_does_not_matter() -> None:
-    assert is_login_recent(a_session(), 0, now=NOW)
+    assert was_confirmed_within(0, a_session(), now=NOW)
 
 
 @pytest.mark.parametrize(
