@@ -405,7 +405,7 @@ def test_key_that_is_nearly_one_is_refused(settings: Any, key: Any) -> None:
         pytest.param(
             {"FE": {"URL_PREFIXES": ["/shop/"]}},
             "E006",
-            "Every login type has URL_PREFIXES, so that none serves the other paths.",
+            "Every login type has URL_PREFIXES, so none serves the other paths.",
             'Leave URL_PREFIXES out of one login type, usually "FE".',
             id="unserved-paths",
         ),

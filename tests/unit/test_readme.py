@@ -14,7 +14,7 @@ from django.apps import apps
 
 import usersessions
 from testproject import settings as demo_settings
-from usersessions.conf import BUILT_IN, SETTINGS
+from usersessions.defaults import BUILT_IN, SETTINGS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.rst").read_text()
