@@ -1,7 +1,8 @@
-"""System checks: what is wrong with a site's sessions, and what would be right."""
+"""System checks: what is wrong with a site's sessions, and how to correct it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from django.conf import settings
@@ -12,6 +13,7 @@ from django.db import connections
 from django.utils.module_loading import import_string
 
 from .adoption import get_old_engine
+from .backends.base import SessionBackend
 from .backends.cached_database import CachedDatabaseSessionBackend
 from .backends.database.backend import DatabaseSessionBackend
 from .backends.database.user_column import fitting_column, user_key_field
@@ -25,6 +27,12 @@ DJANGO_MIDDLEWARE = "django.contrib.sessions.middleware.SessionMiddleware"
 #: MySQL's ``CLIENT.FOUND_ROWS``.
 FOUND_ROWS = 2
 
+#: Cookie name prefixes that demand ``Secure``, in any case: RFC 6265bis has the first two, the
+#: draft after it (draft-ietf-httpbis-layered-cookies) "__Http-" and "__Host-Http-".
+SECURE_PREFIXES = ("__host-", "__secure-", "__http-")
+
+Messages = Iterator[checks.CheckMessage]
+
 
 def register() -> None:
     checks.register(check_settings)
@@ -37,195 +45,143 @@ def register() -> None:
     checks.register(check_deployment, checks.Tags.security, deploy=True)
 
 
-def check_settings(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
+def check_settings(app_configs: Any, **kwargs: Any) -> Messages:
     """E001 to E008: USERSESSIONS and the storages that it names."""
-    errors: list[checks.CheckMessage] = [
-        checks.Error(error.message, hint=error.hint, id=error.id) for error in find_setting_errors()
-    ]
-    if errors:
-        return errors
+    for error in find_setting_errors():
+        yield checks.Error(error.message, hint=error.hint, id=error.id)
     tables: dict[tuple[str, str], str] = {}
-    for name in get_login_types():
-        try:
-            backend = SessionManager.get_session_backend(name)
-        except ImproperlyConfigured as exc:
-            errors.append(
-                checks.Error(
-                    str(exc),
-                    hint="Correct the backend's OPTIONS.",
-                    id="usersessions.E007",
-                )
-            )
-            continue
-        if isinstance(backend, DatabaseSessionBackend):
+    for name, backend in _backends():
+        if isinstance(backend, ImproperlyConfigured):
+            yield _error("E007", str(backend), "Correct the backend's OPTIONS.")
+        elif isinstance(backend, DatabaseSessionBackend):
             table = (backend.database, backend.model._meta.db_table)
             owner = tables.setdefault(table, name)
             if owner != name:
-                errors.append(
-                    checks.Error(
-                        f'USERSESSIONS["{name}"] keeps its sessions in the table {table[1]!r}, '
-                        f'which "{owner}" uses already.',
-                        hint="Give each login type a table of its own, from AbstractUserSession.",
-                        id="usersessions.E008",
-                    )
+                yield _error(
+                    "E008",
+                    f'USERSESSIONS["{name}"] keeps its sessions in the table {table[1]!r}, '
+                    f'which "{owner}" uses already.',
+                    "Give each login type a table of its own, from AbstractUserSession.",
                 )
-    return errors
 
 
-def check_middleware(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
+def check_middleware(app_configs: Any, **kwargs: Any) -> Messages:
     """E010 to E012: MIDDLEWARE and SESSION_ENGINE."""
-    errors: list[checks.CheckMessage] = []
     if not any(_is_ours(path) for path in settings.MIDDLEWARE):
-        errors.append(
-            checks.Error(
-                f"MIDDLEWARE lacks {MIDDLEWARE!r}.",
-                hint=f"Put it in the place of {DJANGO_MIDDLEWARE!r}.",
-                id="usersessions.E010",
-            )
+        yield _error(
+            "E010",
+            f"MIDDLEWARE lacks {MIDDLEWARE!r}.",
+            f"Put it in the place of {DJANGO_MIDDLEWARE!r}.",
         )
     elif DJANGO_MIDDLEWARE in settings.MIDDLEWARE:
-        errors.append(
-            checks.Error(
-                f"MIDDLEWARE has both {DJANGO_MIDDLEWARE!r} and {MIDDLEWARE!r}.",
-                hint=f"Remove {DJANGO_MIDDLEWARE!r}.",
-                id="usersessions.E011",
-            )
+        yield _error(
+            "E011",
+            f"MIDDLEWARE has both {DJANGO_MIDDLEWARE!r} and {MIDDLEWARE!r}.",
+            f"Remove {DJANGO_MIDDLEWARE!r}.",
         )
     if settings.SESSION_ENGINE != ENGINE:
-        errors.append(
-            checks.Error(
-                f'SESSION_ENGINE must be "{ENGINE}", not {settings.SESSION_ENGINE!r}.',
-                hint=f'Set SESSION_ENGINE = "{ENGINE}": Django\'s test client and clearsessions '
-                "go by it.",
-                id="usersessions.E012",
-            )
+        yield _error(
+            "E012",
+            f'SESSION_ENGINE must be "{ENGINE}", not {settings.SESSION_ENGINE!r}.',
+            f'Set SESSION_ENGINE = "{ENGINE}": Django\'s test client and clearsessions use it.',
         )
-    return errors
 
 
 def _is_ours(path: str) -> bool:
     try:
         found = import_string(path)
-    except ImportError:  # Django says so itself when it starts
+    except ImportError:  # Django reports that itself when it starts
         return False
     return isinstance(found, type) and issubclass(found, import_string(MIDDLEWARE))
 
 
-def check_user_model(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
+def check_user_model(app_configs: Any, **kwargs: Any) -> Messages:
     """E013: users whose keys do not fit into the column ``ses_userid`` of a login type's table."""
-    key = user_key_field()
-    errors: list[checks.CheckMessage] = []
-    for name, backend in _database_backends().items():
+    for name, backend in _tables():
         fault = backend.user_column.find_fault()
         permanent = " and ses_permanent as FrontendSession" if backend.supports_permanent else ""
         if fault is not None:
-            errors.append(
-                checks.Error(
-                    f"The primary key of AUTH_USER_MODEL ({settings.AUTH_USER_MODEL}) is a "
-                    f"{type(key).__name__}, which {backend.model._meta.label}.ses_userid cannot "
-                    f"hold: it {fault}.",
-                    hint="Write a model that inherits AbstractUserSession and has "
-                    f"ses_userid = models.{fitting_column()}{permanent}, and name it in "
-                    f'USERSESSIONS["{name}"]["OPTIONS"]["model"].',
-                    id="usersessions.E013",
-                )
+            yield _error(
+                "E013",
+                f"The primary key of AUTH_USER_MODEL ({settings.AUTH_USER_MODEL}) is a "
+                f"{type(user_key_field()).__name__}, which {backend.model._meta.label}.ses_userid "
+                f"cannot hold: it {fault}.",
+                "Write a model that inherits AbstractUserSession and has "
+                f"ses_userid = models.{fitting_column()}{permanent}, and name it in "
+                f'USERSESSIONS["{name}"]["OPTIONS"]["model"].',
             )
-    return errors
 
 
-def check_databases(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
-    """E016: MySQL and MariaDB that do not count the rows which an UPDATE leaves as they are."""
-    aliases = dict.fromkeys(backend.database for backend in _database_backends().values())
-    return [
-        checks.Error(
-            f'DATABASES["{alias}"]["OPTIONS"]["client_flag"] lacks CLIENT.FOUND_ROWS: a session '
-            "that a request stores as it was would seem to have ended.",
-            hint="Add it with |, or drop client_flag: Django sets it by default.",
-            id="usersessions.E016",
-        )
-        for alias in aliases
-        if connections[alias].vendor == "mysql"
-        and not connections[alias].get_connection_params().get("client_flag", FOUND_ROWS)
-        & FOUND_ROWS
-    ]
+def check_databases(app_configs: Any, **kwargs: Any) -> Messages:
+    """E016: MySQL and MariaDB that do not count the rows which an UPDATE leaves unchanged."""
+    for alias in dict.fromkeys(backend.database for _, backend in _tables()):
+        connection = connections[alias]
+        if connection.vendor == "mysql":
+            flags = connection.get_connection_params().get("client_flag", FOUND_ROWS)
+            if not flags & FOUND_ROWS:
+                yield _error(
+                    "E016",
+                    f'DATABASES["{alias}"]["OPTIONS"]["client_flag"] lacks CLIENT.FOUND_ROWS: a '
+                    "session that a request stores unchanged would seem to have ended.",
+                    "Add it with |, or remove client_flag: Django sets it by default.",
+                )
 
 
-def check_caches(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
-    """W003: sessions in front of which each process has a cache of its own."""
-    warnings: list[checks.CheckMessage] = []
-    for login_type in _sound_login_types():
-        try:
-            backend = SessionManager.get_session_backend(login_type.name)
-        except ImproperlyConfigured:  # E007
-            continue
+def check_caches(app_configs: Any, **kwargs: Any) -> Messages:
+    """W003: cached sessions where each process has a cache of its own."""
+    for name, backend in _backends():
         if isinstance(backend, CachedDatabaseSessionBackend) and isinstance(
             backend.cache, LocMemCache
         ):
-            warnings.append(
-                checks.Warning(
-                    f'USERSESSIONS["{login_type.name}"] keeps its sessions in the cache '
-                    f"{backend.cache_alias!r}, which each process has for itself (LocMemCache).",
-                    hint="Name a cache that all processes share, Redis or Memcached, in "
-                    'OPTIONS["cache"]: the others do not see what one writes or ends for '
-                    f"{backend.cache_timeout} seconds.",
-                    id="usersessions.W003",
-                )
+            yield _warning(
+                "W003",
+                f'USERSESSIONS["{name}"] keeps its sessions in the cache {backend.cache_alias!r}, '
+                "which each process has for itself (LocMemCache).",
+                "Name a cache that all processes share, Redis or Memcached, in "
+                'OPTIONS["cache"]: other processes do not see what one writes or ends for '
+                f"{backend.cache_timeout} seconds.",
             )
-    return warnings
 
 
-def check_adoption(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
-    """E009: ADOPT_FROM names one engine, whose sessions can be taken over."""
+def check_adoption(app_configs: Any, **kwargs: Any) -> Messages:
+    """E009: ADOPT_FROM names one engine, whose sessions can be adopted."""
     adopting = [found for found in _sound_login_types() if found.adopt_from]
-    problems = []
-    if len({login_type.adopt_from for login_type in adopting}) > 1:
-        problems.append("The login types name different engines.")
-    for path in dict.fromkeys(str(login_type.adopt_from) for login_type in adopting):
+    paths = dict.fromkeys(str(login_type.adopt_from) for login_type in adopting)
+    problems = ["The login types name different engines."] if len(paths) > 1 else []
+    for path in paths:
         try:
             get_old_engine(path)
         except ImproperlyConfigured as exc:
             problems.append(str(exc))
-    return [
-        checks.Error(
-            f"ADOPT_FROM of {', '.join(login_type.name for login_type in adopting)}: {problem}",
-            hint="Name the SESSION_ENGINE that the site had, for example "
+    names = ", ".join(login_type.name for login_type in adopting)
+    for problem in problems:
+        yield _error(
+            "E009",
+            f"ADOPT_FROM of {names}: {problem}",
+            "Name the site's previous SESSION_ENGINE, for example "
             '"django.contrib.sessions.backends.db".',
-            id="usersessions.E009",
         )
-        for problem in problems
-    ]
 
 
-def check_cookies(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
+def check_cookies(app_configs: Any, **kwargs: Any) -> Messages:
     """E014 and E015: cookies that every browser would refuse."""
-    errors: list[checks.CheckMessage] = []
     for login_type in _sound_login_types():
         setting = f'USERSESSIONS["{login_type.name}"]'
         if login_type.cookie_samesite == "None" and not login_type.cookie_secure:
-            errors.append(
-                checks.Error(
-                    f'{setting}["COOKIE_SAMESITE"] is "None" without COOKIE_SECURE.',
-                    hint="Set COOKIE_SECURE to True: browsers refuse the cookie otherwise.",
-                    id="usersessions.E014",
-                )
+            yield _error(
+                "E014",
+                f'{setting}["COOKIE_SAMESITE"] is "None" without COOKIE_SECURE.',
+                "Set COOKIE_SECURE to True: browsers refuse the cookie otherwise.",
             )
         wrong = _broken_prefix_rule(login_type)
         if wrong:
-            errors.append(
-                checks.Error(
-                    f'{setting}["COOKIE_NAME"] is {login_type.cookie_name!r}, but {wrong}.',
-                    hint="Follow the prefix's rule, or drop the prefix, for example where "
-                    "runserver serves the site without TLS: browsers refuse the cookie otherwise, "
-                    "and nobody can log in.",
-                    id="usersessions.E015",
-                )
+            yield _error(
+                "E015",
+                f'{setting}["COOKIE_NAME"] is {login_type.cookie_name!r}, but {wrong}.',
+                "Follow the prefix's rule, or remove the prefix, for example where runserver "
+                "serves the site without TLS: browsers refuse the cookie otherwise, and users "
+                "cannot log in.",
             )
-    return errors
-
-
-#: Prefixes that demand ``Secure``, in any spelling: RFC 6265bis has the first two, the draft that
-#: follows it (draft-ietf-httpbis-layered-cookies) "__Http-" and "__Host-Http-".
-SECURE_PREFIXES = ("__host-", "__secure-", "__http-")
 
 
 def _broken_prefix_rule(login_type: LoginType) -> str:
@@ -239,48 +195,52 @@ def _broken_prefix_rule(login_type: LoginType) -> str:
     return ""
 
 
-def check_deployment(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
-    """W001 and W002: what Django's security.W010 to W015 would say if they saw our cookies.
+def check_deployment(app_configs: Any, **kwargs: Any) -> Messages:
+    """W001 and W002, for our cookies what Django's security.W010 to W015 are for its own.
 
-    There is nothing to say of ``HttpOnly``: our cookies always have it.
+    ``HttpOnly`` needs no check: our cookies always have it.
     """
-    warnings: list[checks.CheckMessage] = []
     for login_type in _sound_login_types():
         setting = f'USERSESSIONS["{login_type.name}"]'
         if not login_type.cookie_secure:
-            warnings.append(
-                checks.Warning(
-                    f'{setting}["COOKIE_SECURE"] is not True.',
-                    hint="Set it or SESSION_COOKIE_SECURE to True, so that the session cookie "
-                    'never travels unencrypted; then give COOKIE_NAME the prefix "__Host-", so '
-                    "that no other host can set the cookie (OWASP ASVS 5.0, 3.3.1 and 3.3.3).",
-                    id="usersessions.W001",
-                )
+            yield _warning(
+                "W001",
+                f'{setting}["COOKIE_SECURE"] is not True.',
+                "Set it or SESSION_COOKIE_SECURE to True, so that the session cookie never travels "
+                'unencrypted; then give COOKIE_NAME the prefix "__Host-", so that no other host '
+                "can set the cookie (OWASP ASVS 5.0, 3.3.1 and 3.3.3).",
             )
         if login_type.cookie_format == "identifier":
-            warnings.append(
-                checks.Warning(
-                    f'{setting}["COOKIE_FORMAT"] is "identifier": the cookie is not signed.',
-                    hint='Use "token"; "identifier" is meant for tests.',
-                    id="usersessions.W002",
-                )
+            yield _warning(
+                "W002",
+                f'{setting}["COOKIE_FORMAT"] is "identifier": the cookie is not signed.',
+                'Use "token"; "identifier" is meant for tests.',
             )
-    return warnings
+
+
+def _error(number: str, message: str, hint: str) -> checks.Error:
+    return checks.Error(message, hint=hint, id=f"usersessions.{number}")
+
+
+def _warning(number: str, message: str, hint: str) -> checks.Warning:
+    return checks.Warning(message, hint=hint, id=f"usersessions.{number}")
 
 
 def _sound_login_types() -> list[LoginType]:
-    """Return the login types, none while check_settings() reports errors about them."""
+    """Return the login types; none while check_settings() reports errors in them."""
     return [] if find_setting_errors() else list(get_login_types().values())
 
 
-def _database_backends() -> dict[str, DatabaseSessionBackend]:
-    """Return the storages that are tables, by login type, but for those that E007 is about."""
-    found = {}
+def _backends() -> Iterator[tuple[str, SessionBackend | ImproperlyConfigured]]:
+    """Yield the name and storage of each login type, or what E007 says of the storage."""
     for login_type in _sound_login_types():
         try:
-            backend = SessionManager.get_session_backend(login_type.name)
-        except ImproperlyConfigured:
-            continue
+            yield login_type.name, SessionManager.get_session_backend(login_type.name)
+        except ImproperlyConfigured as exc:
+            yield login_type.name, exc
+
+
+def _tables() -> Iterator[tuple[str, DatabaseSessionBackend]]:
+    for name, backend in _backends():
         if isinstance(backend, DatabaseSessionBackend):
-            found[login_type.name] = backend
-    return found
+            yield name, backend

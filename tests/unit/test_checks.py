@@ -71,7 +71,7 @@ EVERY_CHECK = [
 @pytest.mark.parametrize("check", EVERY_CHECK)
 def test_check_runs_with_every_command_and_right_settings_pass(check: Any) -> None:
     assert check in registry.registry.get_checks()
-    assert check(None) == []
+    assert [*check(None)] == []
 
 
 def test_warnings_on_deployment_are_for_deployment_only() -> None:
@@ -105,7 +105,7 @@ def test_wrong_options_of_a_backend_are_reported(settings: Any) -> None:
         "FE": {"OPTIONS": {"model": "django_usersessions.FrontendSession", "table": "x"}},
     }
     hint = "Correct the backend's OPTIONS."
-    assert check_settings(None) == [
+    assert [*check_settings(None)] == [
         error(
             "E007",
             'USERSESSIONS["BE"]["OPTIONS"]["model"] must be the label of an installed model, for '
@@ -126,7 +126,7 @@ def test_login_types_that_share_a_table_are_refused(settings: Any) -> None:
     settings.USERSESSIONS = {
         "SHOP": {"BACKEND": DATABASE, "OPTIONS": {"model": "django_usersessions.FrontendSession"}}
     }
-    assert check_settings(None) == [
+    assert [*check_settings(None)] == [
         error(
             "E008",
             'USERSESSIONS["FE"] keeps its sessions in the table \'fe_sessions\', which "SHOP" uses '
@@ -139,7 +139,7 @@ def test_login_types_that_share_a_table_are_refused(settings: Any) -> None:
 def test_storages_that_are_no_tables_share_none(settings: Any) -> None:
     dicts = {"BACKEND": "tests.contract.test_base.DictBackend"}
     settings.USERSESSIONS = {"ONE": dicts, "TWO": dicts}
-    assert check_settings(None) == []
+    assert [*check_settings(None)] == []
 
 
 # MIDDLEWARE and SESSION_ENGINE
@@ -163,7 +163,7 @@ def function_middleware(get_response: Any) -> None:
 )
 def test_middleware_of_ours_passes(settings: Any, middleware: list[str]) -> None:
     settings.MIDDLEWARE = middleware
-    assert check_middleware(None) == []
+    assert [*check_middleware(None)] == []
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_middleware_of_ours_passes(settings: Any, middleware: list[str]) -> None
 )
 def test_missing_middleware_is_reported(settings: Any, middleware: list[str]) -> None:
     settings.MIDDLEWARE = middleware
-    assert check_middleware(None) == [
+    assert [*check_middleware(None)] == [
         error(
             "E010",
             "MIDDLEWARE lacks 'usersessions.middleware.UserSessionMiddleware'.",
@@ -189,7 +189,7 @@ def test_missing_middleware_is_reported(settings: Any, middleware: list[str]) ->
 @pytest.mark.parametrize("middleware", [[OURS, DJANGOS], [DJANGOS, OURS]], ids=["after", "before"])
 def test_djangos_middleware_beside_ours_is_reported(settings: Any, middleware: list[str]) -> None:
     settings.MIDDLEWARE = middleware
-    assert check_middleware(None) == [
+    assert [*check_middleware(None)] == [
         error(
             "E011",
             "MIDDLEWARE has both 'django.contrib.sessions.middleware.SessionMiddleware' and "
@@ -201,13 +201,13 @@ def test_djangos_middleware_beside_ours_is_reported(settings: Any, middleware: l
 
 def test_other_session_engine_is_reported(settings: Any) -> None:
     settings.SESSION_ENGINE = "django.contrib.sessions.backends.db"
-    assert check_middleware(None) == [
+    assert [*check_middleware(None)] == [
         error(
             "E012",
             'SESSION_ENGINE must be "usersessions.store", not '
             "'django.contrib.sessions.backends.db'.",
             'Set SESSION_ENGINE = "usersessions.store": Django\'s test client and clearsessions '
-            "go by it.",
+            "use it.",
         )
     ]
 
@@ -289,7 +289,7 @@ def test_column_that_holds_the_users_keys_passes(
 ) -> None:
     user_model_is(person_with(key(primary_key=True)), monkeypatch)
     sessions_have(column, settings)
-    assert check_user_model(None) == []
+    assert [*check_user_model(None)] == []
 
 
 @pytest.mark.usefixtures("registered_apart")
@@ -301,7 +301,7 @@ def test_child_of_a_user_model_with_an_integer_key_passes(monkeypatch: pytest.Mo
             app_label = "tests"
 
     user_model_is(Customer, monkeypatch)
-    assert check_user_model(None) == []
+    assert [*check_user_model(None)] == []
 
 
 @pytest.mark.usefixtures("registered_apart")
@@ -369,7 +369,7 @@ def test_column_that_cannot_hold_the_users_keys_is_reported(
 ) -> None:
     user_model_is(person_with(key), monkeypatch)
     sessions_have(column, settings)
-    assert check_user_model(None) == [
+    assert [*check_user_model(None)] == [
         error(
             "E013",
             f"The primary key of AUTH_USER_MODEL (auth.User) is a {type(key).__name__}, which "
@@ -385,7 +385,7 @@ def test_user_model_is_not_checked_against_a_storage_that_is_wrong_itself(settin
         "BE": {"OPTIONS": {"model": "no.Model"}},
         "FE": {"OPTIONS": {"model": "no.Model"}},
     }
-    assert check_user_model(None) == []
+    assert [*check_user_model(None)] == []
 
 
 # The databases
@@ -394,22 +394,22 @@ def test_user_model_is_not_checked_against_a_storage_that_is_wrong_itself(settin
 @pytest.mark.skipif("connection.vendor != 'mysql'", reason="is about MySQL and MariaDB")
 class TestFoundRows:
     def test_connection_as_django_makes_it_passes(self) -> None:
-        assert check_databases(None) == []
+        assert [*check_databases(None)] == []
 
     def test_flags_beside_it_pass(self, options: dict[str, Any]) -> None:
         options["client_flag"] = FOUND_ROWS | MULTI_STATEMENTS
-        assert check_databases(None) == []
+        assert [*check_databases(None)] == []
 
     def test_flags_without_it_are_reported_once_for_all_login_types(
         self, options: dict[str, Any]
     ) -> None:
         options["client_flag"] = MULTI_STATEMENTS
-        assert check_databases(None) == [
+        assert [*check_databases(None)] == [
             error(
                 "E016",
                 'DATABASES["default"]["OPTIONS"]["client_flag"] lacks CLIENT.FOUND_ROWS: a session '
-                "that a request stores as it was would seem to have ended.",
-                "Add it with |, or drop client_flag: Django sets it by default.",
+                "that a request stores unchanged would seem to have ended.",
+                "Add it with |, or remove client_flag: Django sets it by default.",
             )
         ]
 
@@ -419,7 +419,7 @@ class TestFoundRows:
         options["client_flag"] = MULTI_STATEMENTS
         shelf = {"BACKEND": f"{__name__}.Shelf"}
         settings.USERSESSIONS = {"BE": shelf, "FE": shelf}
-        assert check_databases(None) == []
+        assert [*check_databases(None)] == []
 
     @pytest.mark.django_db(transaction=True)
     def test_without_it_a_session_would_seem_to_have_ended(self, options: dict[str, Any]) -> None:
@@ -446,14 +446,14 @@ DJANGO = "django.contrib.sessions.backends"
 NEITHER = "keeps its sessions neither in a table nor in the cache; they cannot be taken over."
 NOT_RELATIVE = "the 'package' argument is required to perform a relative import for '.db'."
 NAME_AN_ENGINE = (
-    'Name the SESSION_ENGINE that the site had, for example "django.contrib.sessions.backends.db".'
+    'Name the site\'s previous SESSION_ENGINE, for example "django.contrib.sessions.backends.db".'
 )
 
 
 @pytest.mark.parametrize("engine", [None, f"{DJANGO}.db", f"{DJANGO}.cached_db", f"{DJANGO}.cache"])
 def test_engine_whose_sessions_can_be_taken_over_passes(settings: Any, engine: Any) -> None:
     settings.USERSESSIONS = {"FE": {"ADOPT_FROM": engine}}
-    assert check_adoption(None) == []
+    assert [*check_adoption(None)] == []
 
 
 @pytest.mark.parametrize(
@@ -473,7 +473,9 @@ def test_engine_whose_sessions_cannot_be_taken_over_is_reported(
     settings: Any, engine: str, problem: str
 ) -> None:
     settings.USERSESSIONS = {"FE": {"ADOPT_FROM": engine}, "BE": {"ADOPT_FROM": None}}
-    assert check_adoption(None) == [error("E009", f"ADOPT_FROM of FE: {problem}", NAME_AN_ENGINE)]
+    assert [*check_adoption(None)] == [
+        error("E009", f"ADOPT_FROM of FE: {problem}", NAME_AN_ENGINE)
+    ]
 
 
 def test_engine_is_reported_once_for_all_login_types(settings: Any) -> None:
@@ -494,7 +496,7 @@ def test_login_types_that_come_from_different_engines_are_reported(settings: Any
 
 def test_engine_is_not_checked_while_other_settings_are_wrong(settings: Any) -> None:
     settings.USERSESSIONS = {"FE": {"ADOPT_FROM": "nowhere", "LOCK_IP": 5}}
-    assert check_adoption(None) == []
+    assert [*check_adoption(None)] == []
 
 
 def test_engine_whose_app_has_been_removed_is_reported(tmp_path: Path) -> None:
@@ -539,7 +541,7 @@ def test_cookie_for_all_sites_has_to_be_secure(
         'USERSESSIONS["FE"]["COOKIE_SAMESITE"] is "None" without COOKIE_SECURE.',
         "Set COOKIE_SECURE to True: browsers refuse the cookie otherwise.",
     )
-    assert check_cookies(None) == ([] if passes else [refused])
+    assert [*check_cookies(None)] == ([] if passes else [refused])
 
 
 SECURE = {"COOKIE_SECURE": True}
@@ -571,7 +573,7 @@ def test_cookie_that_keeps_the_rule_of_its_prefix_passes(
     settings: Any, cookie: dict[str, Any]
 ) -> None:
     settings.USERSESSIONS = {"FE": cookie}
-    assert check_cookies(None) == []
+    assert [*check_cookies(None)] == []
 
 
 @pytest.mark.parametrize(
@@ -608,12 +610,12 @@ def test_cookie_that_breaks_the_rule_of_its_prefix_is_reported(
     settings: Any, cookie: dict[str, Any], problem: str
 ) -> None:
     settings.USERSESSIONS = {"FE": cookie}
-    assert check_cookies(None) == [
+    assert [*check_cookies(None)] == [
         error(
             "E015",
             f'USERSESSIONS["FE"]["COOKIE_NAME"] is {cookie["COOKIE_NAME"]!r}, but {problem}.',
-            "Follow the prefix's rule, or drop the prefix, for example where runserver serves the "
-            "site without TLS: browsers refuse the cookie otherwise, and nobody can log in.",
+            "Follow the prefix's rule, or remove the prefix, for example where runserver serves "
+            "the site without TLS: browsers refuse the cookie otherwise, and users cannot log in.",
         )
     ]
 
@@ -632,18 +634,18 @@ def insecure(name: str) -> checks.Warning:
 
 
 def test_deployment_with_cookies_that_travel_unencrypted_is_warned() -> None:
-    assert check_deployment(None) == [insecure("BE"), insecure("FE")]
+    assert [*check_deployment(None)] == [insecure("BE"), insecure("FE")]
 
 
 def test_deployment_with_secure_cookies_passes(settings: Any) -> None:
     settings.USERSESSIONS = {"BE": SECURE, "FE": SECURE}
-    assert check_deployment(None) == []
+    assert [*check_deployment(None)] == []
 
 
 def test_prefix_is_held_against_what_the_site_says_of_djangos_cookie(settings: Any) -> None:
     settings.USERSESSIONS = {"FE": {"COOKIE_NAME": "__Host-sid"}}
     settings.SESSION_COOKIE_SECURE = True
-    assert check_cookies(None) == []
+    assert [*check_cookies(None)] == []
     settings.SESSION_COOKIE_DOMAIN = "example.org"
     (found,) = check_cookies(None)
     assert found.msg.endswith("but COOKIE_DOMAIN is set.")
@@ -685,7 +687,7 @@ def test_djangos_own_check_knows_its_setting_only_and_ours_knows_both(
 
 def test_deployment_with_unsigned_cookies_is_warned(settings: Any) -> None:
     settings.USERSESSIONS = {"BE": SECURE, "FE": {**SECURE, "COOKIE_FORMAT": "identifier"}}
-    assert check_deployment(None) == [
+    assert [*check_deployment(None)] == [
         warning(
             "W002",
             'USERSESSIONS["FE"]["COOKIE_FORMAT"] is "identifier": the cookie is not signed.',
@@ -697,7 +699,7 @@ def test_deployment_with_unsigned_cookies_is_warned(settings: Any) -> None:
 @pytest.mark.parametrize("check", [check_cookies, check_deployment])
 def test_cookies_are_not_judged_by_settings_that_are_wrong(settings: Any, check: Any) -> None:
     settings.USERSESSIONS = {"FE": {"COOKIE_SAMESITE": "None"}, "BE": {"TIMEOUT": -1}}
-    assert check(None) == []
+    assert [*check(None)] == []
 
 
 # Caches
@@ -719,13 +721,13 @@ def use_cache(settings: Any, path: str, login_types: Any = ("FE",)) -> None:
 def test_cache_that_each_process_has_for_itself_is_reported(settings: Any) -> None:
     """Whoever logs out in one process would stay logged in in the others."""
     use_cache(settings, "django.core.cache.backends.locmem.LocMemCache", ["BE", "FE"])
-    assert check_caches(None) == [
+    assert [*check_caches(None)] == [
         warning(
             "W003",
             f"USERSESSIONS[\"{name}\"] keeps its sessions in the cache 'sessions', which each "
             "process has for itself (LocMemCache).",
-            'Name a cache that all processes share, Redis or Memcached, in OPTIONS["cache"]: the '
-            "others do not see what one writes or ends for 60 seconds.",
+            'Name a cache that all processes share, Redis or Memcached, in OPTIONS["cache"]: '
+            "other processes do not see what one writes or ends for 60 seconds.",
         )
         for name in ("BE", "FE")
     ]
@@ -734,11 +736,11 @@ def test_cache_that_each_process_has_for_itself_is_reported(settings: Any) -> No
 @pytest.mark.parametrize("path", ["dummy.DummyCache", "db.DatabaseCache"])
 def test_cache_that_all_processes_share_passes(settings: Any, path: str) -> None:
     use_cache(settings, f"django.core.cache.backends.{path}")
-    assert check_caches(None) == []
+    assert [*check_caches(None)] == []
 
 
 def test_cache_of_a_storage_that_is_wrong_itself_is_not_checked(settings: Any) -> None:
     use_cache(settings, "django.core.cache.backends.locmem.LocMemCache")
     settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
-    assert check_caches(None) == []
+    assert [*check_caches(None)] == []
     assert [found.id for found in check_settings(None)] == ["usersessions.E007"]
