@@ -48,7 +48,6 @@ DJANGOS = [name[-1] for name in SUPPORTED if name[0] == "Django" and "." in name
 TESTS_WITH_SERVERS = [
     "tests/contract/test_redis.py",
     "tests/site/test_redis_requests.py",
-    "tests/unit/backends/redis",
 ]
 
 MYPY_INI = """\
