@@ -879,7 +879,7 @@ def test_data_that_cannot_be_stored_stays_where_it_is(
     assert old_site.has(key)
     (message,) = caplog.messages
     assert message == (
-        "An old session stays where it is: The session value under 'price' cannot be stored: "
+        "An old session was not adopted: The session value under 'price' cannot be stored: "
         "Object of type Decimal is not JSON serializable"
     )
 
@@ -911,7 +911,7 @@ def test_host_that_is_not_allowed_moves_nothing(old_site: OldSite, alice: Any) -
 
 def test_wrong_engine_stops_the_site_at_start_up(settings: Any) -> None:
     settings.USERSESSIONS = {"FE": {"ADOPT_FROM": "django.contrib.sessions.backends.file"}}
-    with pytest.raises(ImproperlyConfigured, match="cannot be taken over"):
+    with pytest.raises(ImproperlyConfigured, match="cannot be adopted"):
         UserSessionMiddleware(nothing)
 
 

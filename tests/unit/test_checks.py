@@ -443,7 +443,7 @@ class TestFoundRows:
 # The engine that the site had
 
 DJANGO = "django.contrib.sessions.backends"
-NEITHER = "keeps its sessions neither in a table nor in the cache; they cannot be taken over."
+NEITHER = "keeps its sessions neither in a table nor in the cache; they cannot be adopted."
 NOT_RELATIVE = "the 'package' argument is required to perform a relative import for '.db'."
 NAME_AN_ENGINE = (
     'Name the site\'s previous SESSION_ENGINE, for example "django.contrib.sessions.backends.db".'

@@ -1,4 +1,4 @@
-"""Taking over the sessions of the engine that a site had before, so that nobody is logged out."""
+"""Adopting the sessions of a site's previous engine, so that users stay logged in."""
 
 from .adopter import adopt_old_session, presents_old_cookie
 from .engines import get_old_engine

@@ -1,7 +1,7 @@
-"""Making an old session ours, when its cookie is presented or when a command moves it.
+"""Adopting an old session, when a request presents its cookie or when the command moves it.
 
-The new identifier follows from the old key, by a keyed hash: several requests that a browser sends
-with its old cookie at the same time, and the command, all arrive at the same session.
+The new identifier is a keyed hash of the old key. So concurrent requests with the same old cookie,
+and the command, all arrive at the same session.
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ from .new_session import NewSession, Prepared
 
 logger = logging.getLogger("usersessions.adoption")
 
-#: For how long an old cookie still names its session after the browser has used the new one, in
-#: seconds: requests that were on their way by then must not be logged out.
+#: How long an old cookie still leads to its session after the browser has used the new one, in
+#: seconds: requests that were already on their way must not be logged out.
 GRACE = 60
 
-#: What is raised for data that cannot be stored: old sessions stay where they are then.
+#: Raised for data that cannot be stored; the old session is then left in its place.
 UNADOPTABLE = (TypeError, SessionDataTooLarge)
 
 
 def presents_old_cookie(request: HttpRequest) -> bool:
-    """Return whether a request has a cookie that ``adopt_old_session()`` should look at."""
-    return bool(get_adopting_types()) and get_old_key(request) is not None
+    """Return whether a request has a cookie for ``adopt_old_session()``."""
+    return get_old_key(request) is not None
 
 
 def adopt_old_session(request: HttpRequest) -> None:
-    """Give the request the session that its old cookie names, in every login type that takes it.
+    """Give the request the session of its old cookie, in each login type that takes it.
 
     Costs two queries, for a user six and a transaction, and one more for each further login type
-    that takes the session; once for each browser: the answer deletes the old cookie.
+    that takes the session. Happens once for each browser: the response deletes the old cookie.
     """
     request.user_sessions.has_spent_old_cookie = _adopt(request)  # type: ignore[attr-defined]
 
 
 def _adopt(request: HttpRequest) -> bool:
-    """Return whether the old cookie is of no use any more."""
+    """Return whether the old cookie is spent: the response may delete it."""
     key = get_old_key(request)
     stores: list[SessionStore] = [
         request.user_sessions[login_type.name]  # type: ignore[attr-defined]
@@ -62,16 +62,16 @@ def _adopt(request: HttpRequest) -> bool:
     ]
     if key is None or not _is_allowed_host(request, stores):
         return False
-    if _has_session(stores[0]):  # the browser has moved in already
+    if _has_session(stores[0]):  # adopted before
         return True
-    # Before looking for the new one: it may move between the two.
+    # Before looking for the new session: another request may move it between the two reads.
     engine = get_old_engine(str(stores[0].login_type.adopt_from))
     old = engine.read(key)
     if old is not None:
         try:
             new = prepare(old)
         except UNADOPTABLE as exc:
-            logger.error("An old session stays where it is: %s", exc)
+            logger.error("An old session was not adopted: %s", exc)
             return False
         if not new.has_takers:
             return False
@@ -81,11 +81,11 @@ def _adopt(request: HttpRequest) -> bool:
 
 
 def prepare(old: OldSession) -> NewSession:
-    """Return what an old session becomes: the default login type takes any, the others staff's.
+    """Return what an old session becomes: the default login type takes all, others staff only.
 
     :raises UNADOPTABLE: the data cannot be stored in one of them
 
-    Costs one query for the user where other login types than the default one adopt.
+    Costs one query for the user if a login type other than the default one adopts.
     """
     return NewSession([_prepare(old, login_type) for login_type in _find_takers(old)])
 
@@ -106,7 +106,7 @@ def _prepare(old: OldSession, login_type: LoginType) -> Prepared:
     session = manager.create_anonymous_session().renewed(identifier, user_id=_user_id_in(old))
     session.data.update(old.data)
     if session.is_anonymous:
-        for key in LOGIN_KEYS & session.data.keys():  # of no user that this site can have
+        for key in LOGIN_KEYS & session.data.keys():  # the key is of no user of this site
             del session.data[key]
     session.meta = {LOGIN_AT: int(manager.clock()), LOGIN_ID: new_login_id(), ADOPTED_AT: 0}
     if old.user_agent:
@@ -127,8 +127,8 @@ def _user_id_in(old: OldSession) -> UserId | None:
 def _use_adopted(request: HttpRequest, stores: Sequence[SessionStore], key: str) -> None:
     """Put the sessions that were adopted for an old key into the request.
 
-    None if that of the first login type is gone, or if the browser has used any of the new cookies
-    for a while: it got them all with one answer.
+    Puts none if the first login type's session is gone, or if the browser has used one of the new
+    cookies for a while: it received all of them in one response.
     """
     adopted: list[tuple[SessionStore, UserSession]] = []
     for store in stores:
@@ -165,7 +165,7 @@ def _find_adopted(request: HttpRequest, store: SessionStore, key: str) -> UserSe
 
 
 def _has_moved_on(session: UserSession, now: float) -> bool:
-    """Return whether the browser has used the new cookie for so long that the old one is stolen."""
+    """Return whether the new cookie has been in use so long that the old one must be stolen."""
     first_used = session.meta.get(ADOPTED_AT)
     return first_used is None or 0 < first_used < now - GRACE
 

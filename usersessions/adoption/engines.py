@@ -1,4 +1,4 @@
-"""Where a site's sessions were before: in the table or the cache of another engine."""
+"""A site's previous engine as a source of sessions: its table or its cache."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from ..session.data import BACK_USER_KEY, RESERVED_KEY
 from ..session.expiry import as_timestamp
 from .new_session import NewSession
 
-#: What engines keep in the data for themselves, and what only our own sessions may say.
-FOREIGN_KEYS = frozenset({"_qsessions_ip", "_qsessions_user_agent", RESERVED_KEY, BACK_USER_KEY})
+#: Keys that are not adopted: the old engines' own, and those that only this app may set.
+EXCLUDED_KEYS = frozenset({"_qsessions_ip", "_qsessions_user_agent", RESERVED_KEY, BACK_USER_KEY})
 
-#: For how long a cache may keep a session that was seen to have moved already, in seconds.
-LEFT_FOR = 60
+#: How long a cache keeps a session that has already moved, in seconds.
+MOVED_TTL = 60
 
 
 @dataclass(frozen=True)
 class OldSession:
-    """A session that another engine keeps."""
+    """A session in another engine."""
 
-    key: str = field(repr=False)  # a secret as long as the session can be adopted
+    key: str = field(repr=False)  # secret while the session can be adopted
     data: dict[str, Any] = field(repr=False)
     ends_at: int  #: Unix seconds
-    user_agent: str  #: of its browser; "" if the engine does not know
+    user_agent: str  #: of its browser; "" if the engine has none
 
 
 class Batch(NamedTuple):
-    """What became of some old sessions."""
+    """How many sessions of a batch were moved, and how many were left."""
 
     moved: int
     left: int
@@ -51,13 +51,13 @@ class OldEngine(ABC):
 
     @abstractmethod
     def read(self, key: str) -> OldSession | None:
-        """Return an unexpired session that has data, None if there is none. Costs one query."""
+        """Return an unexpired session that has data, or None. Costs one query."""
 
     @abstractmethod
     def exchange(self, key: str, new: NewSession) -> None:
-        """Put what a session becomes in its place, unless another request has done that.
+        """Replace the old session by the new one, unless another request has done so.
 
-        If that fails, the old one stays. Costs one query, and those of storing.
+        If that fails, the old session stays. Costs one query, and those of storing.
         """
 
 
@@ -78,19 +78,18 @@ class TableEngine(OldEngine):
 
     def exchange(self, key: str, new: NewSession) -> None:
         with transaction.atomic(using=self.database):
-            # Others wait here, and then find nothing to delete.
+            # Concurrent requests wait here, and then find nothing to delete.
             _, deleted = self._rows.filter(pk=key).delete()
-            if deleted.get(self.model._meta.label):  # not rows of tables that refer to it
+            if deleted.get(self.model._meta.label):  # counts rows that cascade, too
                 new.store()
         self._forget([key])
 
     def move(self, take: Callable[[OldSession], bool], batch_size: int) -> Iterator[Batch]:
-        """Hand every unexpired session to ``take`` and delete those that it took.
+        """Pass each unexpired session to ``take``, and delete it if that returns True.
 
-        Each batch is a transaction; those that are not taken stay where they are. Costs two
-        queries a batch, besides those of ``take``.
+        Each batch is one transaction. Costs two queries a batch, besides those of ``take``.
         """
-        # An embedded SQLite takes 999 parameters a statement.
+        # SQLite may be limited to 999 parameters a statement.
         most = connections[self.database].features.max_query_params or batch_size
         last = ""
         while True:
@@ -107,7 +106,7 @@ class TableEngine(OldEngine):
             yield Batch(moved=len(taken), left=len(rows) - len(taken))
 
     def count(self) -> tuple[int, int]:
-        """Return how many sessions have not expired yet, and how many have."""
+        """Return how many sessions have not expired, and how many have."""
         unexpired = self._unexpired.count()
         return unexpired, self._rows.count() - unexpired
 
@@ -126,17 +125,17 @@ class TableEngine(OldEngine):
         )
 
     def _forget(self, keys: list[str]) -> None:
-        """Take the copies out of the cache as well, where there are some."""
+        """Delete the copies in the cache, if the engine has one."""
         prefix = getattr(self.store_class, "cache_key_prefix", None)
         if prefix is not None:
             caches[settings.SESSION_CACHE_ALIAS].delete_many([prefix + key for key in keys])
 
 
 class CacheEngine(OldEngine):
-    """Sessions in Django's cache alone, which cannot tell when they end."""
+    """Sessions in Django's cache alone. They cannot be listed."""
 
     def read(self, key: str) -> OldSession | None:
-        # Not by the engine's load(), which takes a cache that is down for one that is empty.
+        # Not by the engine's load(), to which a failing cache looks like an empty one.
         data = self._cache.get(self._name(key))
         if data is None:
             return None
@@ -145,11 +144,11 @@ class CacheEngine(OldEngine):
         return _old_session(key, data, as_timestamp(store.get_expiry_date()), None)
 
     def exchange(self, key: str, new: NewSession) -> None:
-        # Whoever stores it is the one to delete it. Whoever finds nothing to delete then came so
-        # late that the session had moved, and ended, before.
+        # The request that stores the new session deletes the old one. If the old one is gone by
+        # then, it had moved and ended before: the new one must not bring it back.
         if not new.store():
-            # Unless they were killed before that; they may also be about to.
-            self._cache.touch(self._name(key), LEFT_FOR)
+            # The request that stored it may have been killed, or may be about to delete.
+            self._cache.touch(self._name(key), MOVED_TTL)
         elif not self._cache.delete(self._name(key)):
             new.remove()
 
@@ -164,7 +163,7 @@ class CacheEngine(OldEngine):
 def _old_session(
     key: str, data: dict[str, Any], ends_at: int, user_agent: str | None
 ) -> OldSession | None:
-    kept = {name: value for name, value in data.items() if name not in FOREIGN_KEYS}
+    kept = {name: value for name, value in data.items() if name not in EXCLUDED_KEYS}
     return OldSession(key, kept, ends_at, user_agent or "") if kept else None
 
 
@@ -172,7 +171,7 @@ def _old_session(
 def get_old_engine(path: str) -> OldEngine:
     """Return the engine behind a dotted path such as ``"django.contrib.sessions.backends.db"``.
 
-    :raises ImproperlyConfigured: there is none, or its sessions cannot be taken over
+    :raises ImproperlyConfigured: there is none, or its sessions cannot be adopted
     """
     try:
         module = import_module(path)
@@ -181,7 +180,7 @@ def get_old_engine(path: str) -> OldEngine:
             store_class, "get_model_class", lambda: getattr(module, "Session", None)
         )
         model = get_model()
-    except (ImportError, AttributeError, TypeError) as exc:  # TypeError: it starts with a dot
+    except (ImportError, AttributeError, TypeError) as exc:  # TypeError: a relative path
         raise ImproperlyConfigured(f"There is no session engine {path!r}: {exc}.") from exc
     except RuntimeError as exc:  # its model cannot be imported
         raise ImproperlyConfigured(
@@ -194,5 +193,5 @@ def get_old_engine(path: str) -> OldEngine:
         return CacheEngine(store_class)
     raise ImproperlyConfigured(
         f"The session engine {path!r} keeps its sessions neither in a table nor in the cache; they "
-        "cannot be taken over."
+        "cannot be adopted."
     )

@@ -1,4 +1,4 @@
-"""What an old session becomes: a session of each login type that takes it."""
+"""What an old session becomes: one new session for each login type that takes it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import TypeAlias
 from ..backends.base import SessionBackend, SessionNotCreated
 from ..session.record import SessionRecord
 
-#: What is to be stored, where, and under which identifier.
+#: A storage, and the identifier and record to store there.
 Prepared: TypeAlias = tuple[SessionBackend, str, SessionRecord]
 
 
 class NewSession:
-    """The records of one old session, encoded already: only the storage can refuse them now.
+    """The new records of one old session. They are encoded already, so only a storage can fail.
 
-    :param prepared: that of the login type by which the others are found comes first
+    :param prepared: the record of the default login type comes first if there is one
     """
 
     def __init__(self, prepared: Sequence[Prepared]) -> None:
@@ -27,9 +27,9 @@ class NewSession:
         return bool(self._prepared)
 
     def store(self) -> bool:
-        """Store what is not stored yet; return whether the first one was not.
+        """Store the records that are missing; return whether the first one was missing.
 
-        Costs one query for each.
+        Costs one query for each record.
         """
         is_new = False
         for backend, identifier, record in reversed(self._prepared):
@@ -43,6 +43,6 @@ class NewSession:
         return is_new
 
     def remove(self) -> None:
-        """Take away again what ``store()`` has stored. Costs one query for each."""
+        """Remove what ``store()`` has stored. Costs one query for each record."""
         for backend, identifier in self._stored:
             backend.remove(identifier)

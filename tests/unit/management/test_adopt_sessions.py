@@ -258,7 +258,7 @@ def test_dry_run_only_counts(old_site: OldSite, alice: Any) -> None:
         pytest.param(
             {"FE": {"ADOPT_FROM": "django.contrib.sessions.backends.signed_cookies"}},
             "The session engine 'django.contrib.sessions.backends.signed_cookies' keeps its "
-            "sessions neither in a table nor in the cache; they cannot be taken over.",
+            "sessions neither in a table nor in the cache; they cannot be adopted.",
             id="signed-cookies",
         ),
     ],
