@@ -348,7 +348,7 @@ def test_search_with_a_character_that_no_name_has_says_so(
 def test_search_that_finds_very_many_sessions_says_so(
     admin: Client, dicts: SessionBackend, monkeypatch: pytest.MonkeyPatch, alice: Any
 ) -> None:
-    monkeypatch.setattr("usersessions.admin.stored_sessions.MAX_SESSIONS_FOUND", 2)
+    monkeypatch.setattr("usersessions.admin.other_storages.MAX_SESSIONS_FOUND", 2)
     for _ in range(3):
         put(dicts, ses_userid=alice.pk)
     response = admin.get(list_url(), {"q": "alice"})

@@ -24,11 +24,11 @@ from ..models import AbstractUserSession
 from ..session.record import SessionRecord
 from ..session.user_keys import UserId, stored_user_id
 from .filters import KindFilter, StateFilter
+from .other_storages import OtherStorageViews
 from .session_models import manager_of, type_kept_elsewhere
 from .session_page import SessionPage, may_end
 from .shown_session import COLUMNS as SHOWN_COLUMNS
 from .shown_session import FIELDS, ShownSession, fetch_users
-from .stored_sessions import StoredSessions
 from .user_search import find_user_ids
 
 if TYPE_CHECKING:
@@ -97,6 +97,16 @@ class SessionChangeList(ChangeList):
         sessions = [found[ses_id] for ses_id in ses_ids if ses_id in found]
         fetch_users(sessions)
         self.result_list = sessions
+
+
+def _column(name: str, description: Any, *, ordering: str | None = None) -> Any:
+    """Return the column that shows an attribute of ``ShownSession``."""
+
+    @admin.display(description=description, ordering=ordering)
+    def column(self: UserSessionAdmin, session: AbstractUserSession) -> str:
+        return str(getattr(self.show(session), name))
+
+    return column
 
 
 class UserSessionAdmin(SessionModelAdmin):
@@ -175,7 +185,7 @@ class UserSessionAdmin(SessionModelAdmin):
     ) -> HttpResponse:
         kept_elsewhere = type_kept_elsewhere(self.model)
         if kept_elsewhere is not None:
-            return StoredSessions(SessionPage(kept_elsewhere, self)).list_view(request)
+            return OtherStorageViews(SessionPage(kept_elsewhere, self)).list_view(request)
         pages = self.get_session_pages(request)
         shown = next((page for page in pages if page.model is self.model), None)
         context = {"page": shown, "pages": pages, **(extra_context or {})}
@@ -190,7 +200,7 @@ class UserSessionAdmin(SessionModelAdmin):
     ) -> HttpResponse:
         kept_elsewhere = type_kept_elsewhere(self.model)
         if kept_elsewhere is not None:
-            sessions = StoredSessions(SessionPage(kept_elsewhere, self))
+            sessions = OtherStorageViews(SessionPage(kept_elsewhere, self))
             return sessions.detail_view(request, unquote(object_id))
         return super().change_view(request, object_id, form_url, extra_context)
 
@@ -203,7 +213,7 @@ class UserSessionAdmin(SessionModelAdmin):
         page = SessionPage(login_type, self)
         if page.model is not None:
             raise Http404
-        sessions = StoredSessions(page)
+        sessions = OtherStorageViews(page)
         if ses_id is None:
             return sessions.list_view(request)
         return sessions.detail_view(request, ses_id)
@@ -217,35 +227,16 @@ class UserSessionAdmin(SessionModelAdmin):
 
     # Columns
 
-    @admin.display(description=_("hash"), ordering="ses_id")
-    def short_hash(self, session: AbstractUserSession) -> str:
-        return session.short_hash
+    short_hash = _column("short_hash", _("hash"), ordering="ses_id")
+    user_name = _column("user_name", _("user"))
+    kind = _column("kind", pgettext_lazy("session", "kind"))
+    updated_at = _column("updated_at", _("last update"), ordering="ses_tstamp")
+    expires_at = _column("expires_at", pgettext_lazy("session", "expires"))
+    browser = _column("browser", _("browser"))
+    data = _column("data", _("data"))
 
-    @admin.display(description=_("user"))
-    def user_name(self, session: AbstractUserSession) -> str:
-        return self._shown(session).user_name
-
-    @admin.display(description=pgettext_lazy("session", "kind"))
-    def kind(self, session: AbstractUserSession) -> str:
-        return self._shown(session).kind
-
-    @admin.display(description=_("last update"), ordering="ses_tstamp")
-    def updated_at(self, session: AbstractUserSession) -> str:
-        return self._shown(session).updated_at
-
-    @admin.display(description=pgettext_lazy("session", "expires"))
-    def expires_at(self, session: AbstractUserSession) -> str:
-        return self._shown(session).expires_at
-
-    @admin.display(description=_("browser"))
-    def browser(self, session: AbstractUserSession) -> str:
-        return self._shown(session).browser
-
-    @admin.display(description=_("data"))
-    def data(self, session: AbstractUserSession) -> str:
-        return self._shown(session).data
-
-    def _shown(self, session: Any) -> ShownSession:
+    def show(self, session: Any) -> ShownSession:
+        """Return what the columns show of a row; decodes its data once."""
         if not hasattr(session, "shown"):
             columns = [*COLUMNS, *(["ses_permanent"] if self.can_be_permanent else [])]
             record = {name: getattr(session, name) for name in columns}

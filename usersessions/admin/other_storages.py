@@ -40,7 +40,7 @@ ACTIONS = ("end_selected_sessions", "end_all_sessions_of_users")
 _SES_ID = re.compile(r"[0-9a-f]{64}")
 
 
-class StoredSessions:
+class OtherStorageViews:
     """Lists and ends sessions by the public methods of their storage, whichever that is."""
 
     def __init__(self, page: SessionPage) -> None:
@@ -58,7 +58,7 @@ class StoredSessions:
         if request.method == "POST":
             self._run_action(request)
             return HttpResponseRedirect(request.get_full_path())
-        found = FoundSessions(self, request)
+        found = OtherStorageChangeList(self, request)
         template = "usersessions/admin/session_list.html"
         return self._render(request, template, {"cl": found, **found.context})
 
@@ -172,7 +172,7 @@ class StoredSessions:
         return TemplateResponse(request, template, whole)
 
 
-class FoundSessions:
+class OtherStorageChangeList:
     """What one list shows, under the names by which Django's templates ask a ``ChangeList``."""
 
     search_fields = True
@@ -180,10 +180,10 @@ class FoundSessions:
     formset = date_hierarchy = has_filters = is_popup = add_facets = None
     params: dict[str, str] = {}
 
-    def __init__(self, sessions: StoredSessions, request: HttpRequest) -> None:
-        self._sessions = sessions
-        self.opts = sessions.page
-        self.search_help_text = sessions.model_admin.search_help_text
+    def __init__(self, views: OtherStorageViews, request: HttpRequest) -> None:
+        self._views = views
+        self.opts = views.page
+        self.search_help_text = views.model_admin.search_help_text
         form = ChangeListSearchForm(request.GET)
         for errors in {} if form.is_valid() else form.errors.values():
             messages.error(request, " ".join(map(str, errors)))
@@ -191,18 +191,18 @@ class FoundSessions:
         self.start = "" if self.query else request.GET.get(START_VAR, "")
         following = ""
         if self.query:
-            records = sessions.search(request, self.query)
+            records = views.search(request, self.query)
         else:
-            limit = sessions.model_admin.list_per_page
-            records, following = sessions.read_page(self.start, limit)
+            limit = views.model_admin.list_per_page
+            records, following = views.read_page(self.start, limit)
         # A storage may come across a session twice.
         distinct = {record["ses_id"]: record for record in records}.values()
         latest = sorted(distinct, key=lambda record: record["ses_tstamp"], reverse=True)
-        self.result_list = [sessions.show(record) for record in latest]
+        self.result_list = [views.show(record) for record in latest]
         fetch_users(self.result_list)
         self.next_page = f"?{urlencode({START_VAR: following})}" if following else ""
-        self.actions = sessions.actions(request)
-        self._blank_choice = sessions.model_admin.get_action_choices(request)[0]
+        self.actions = views.actions(request)
+        self._blank_choice = views.model_admin.get_action_choices(request)[0]
 
     @property
     def result_count(self) -> int:
@@ -214,7 +214,7 @@ class FoundSessions:
 
     @property
     def context(self) -> dict[str, Any]:
-        form = self._sessions.model_admin.action_form(auto_id=None)
+        form = self._views.model_admin.action_form(auto_id=None)
         form.fields["action"].choices = [self._blank_choice, *self.actions]
         return {
             "title": as_django_says("Select %s to view") % self.opts.verbose_name,
@@ -223,7 +223,7 @@ class FoundSessions:
             "actions_selection_counter": True,
             "selection_note": as_django_says("0 of %(cnt)s selected") % {"cnt": self.result_count},
             "select_all": as_django_says("Select all objects on this page for an action"),
-            "headings": [(name, self._sessions.label(name)) for name in COLUMNS],
+            "headings": [(name, self._views.label(name)) for name in COLUMNS],
             "rows": [
                 {
                     "ses_id": session.ses_id,
