@@ -1,4 +1,4 @@
-"""Who is logged in, and how to end it, in the admin."""
+"""The admin's lists of sessions, with actions that end them."""
 
 from django.contrib import admin
 

@@ -1,4 +1,4 @@
-"""Filters of the lists of sessions: by kind, and by whether they have expired."""
+"""Filters for lists of sessions: by kind and by expiry."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class KindFilter(admin.SimpleListFilter):
             "user": column.condition(anonymous=False),
             "permanent": Q(ses_permanent=True),
         }
-        # Anybody can write another kind into the address.
+        # The URL may hold any other value.
         wanted = self.value() if self.value() in dict(self.lookup_choices) else None
-        # Every session has a time; SQLite needs to be told before it takes the list's index.
+        # True for every session, but without it SQLite does not use the list's index.
         chosen: Sessions = queryset.filter(conditions.get(wanted or "", Q()), ses_tstamp__gte=0)
         return chosen
 
@@ -61,7 +61,7 @@ class StateFilter(admin.SimpleListFilter):
         if manager is None or self.value() not in ("active", "expired"):
             return queryset
         now, column = int(manager.clock()), user_column_of(queryset.model)
-        # Without a lifetime, nothing is young enough.
+        # With a lifetime of 0, all sessions have expired.
         oldest = [
             now - lifetime if lifetime else NEVER
             for lifetime in (manager.expiry.lifetime, manager.expiry.anonymous_lifetime)
@@ -71,6 +71,6 @@ class StateFilter(admin.SimpleListFilter):
             column.condition(anonymous=anonymous) & Q((f"ses_tstamp__{lookup}", limit))
             for anonymous, limit in zip((False, True), oldest, strict=True)
         )
-        # The bound follows from the rest, but an index cannot tell.
+        # The bound follows from the rest; it lets the database use the index.
         chosen: Sessions = queryset.filter(users | visitors, (f"ses_tstamp__{lookup}", bound))
         return chosen

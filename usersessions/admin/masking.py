@@ -1,4 +1,4 @@
-"""Session data for people's eyes: whatever might be a credential is masked."""
+"""Masking credentials in session data that the admin shows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SECRET_VALUE = re.compile(
 def mask_credentials(value: Any, key: str = "") -> Any:
     """Return a copy of session data in which keys and values that look like credentials are masked.
 
-    Looks into dicts and lists. A guess that masks too much rather than too little.
+    Looks into dicts and lists. It is a guess, and masks too much rather than too little.
     """
     if key and _SECRET_KEY.search(key):
         return MASK

@@ -1,4 +1,4 @@
-"""The pages of a login type whose sessions are in no table: a list, and one for each session."""
+"""The admin's pages for a login type that uses another storage than a table."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from django.urls import reverse
 from django.utils.http import urlencode
 from django.utils.translation import gettext
 
-# What Django's admin says as well is in its catalogues, in more languages than ours.
-from django.utils.translation import gettext as as_django_says
+# Texts of Django's own admin are in its catalogues, in more languages than ours.
+from django.utils.translation import gettext as django_gettext
 
 from ..backends.base import SessionNotFound
 from ..lifecycle.user_session_manager import UserSessionManager
@@ -32,7 +32,7 @@ from .user_search import find_user_ids
 
 START_VAR = "start"
 
-#: How many sessions a search shows: the storage cannot go on where a page of found ones ended.
+#: How many sessions a search shows. Storages cannot page through the results of a search.
 MAX_SESSIONS_FOUND = 500
 
 ACTIONS = ("end_selected_sessions", "end_all_sessions_of_users")
@@ -41,7 +41,7 @@ _SES_ID = re.compile(r"[0-9a-f]{64}")
 
 
 class OtherStorageViews:
-    """Lists and ends sessions by the public methods of their storage, whichever that is."""
+    """Lists and ends sessions by the public methods of any storage."""
 
     def __init__(self, page: SessionPage) -> None:
         self.page = page
@@ -63,9 +63,9 @@ class OtherStorageViews:
         return self._render(request, template, {"cl": found, **found.context})
 
     def read_page(self, start: str, limit: int) -> tuple[list[SessionRecord], str]:
-        """Return the records of a page and what names the next page; "": there is none.
+        """Return the records of a page and the ``start`` of the next page, "" if it is the last.
 
-        :param start: what named this page; whatever this did not return means the first one
+        :param start: from a previous call; any other value means the first page
         """
         try:
             start = self._signer.unsign(start)
@@ -75,17 +75,17 @@ class OtherStorageViews:
         return records, self._signer.sign(following) if following else ""
 
     def search(self, request: HttpRequest, text: str) -> list[SessionRecord]:
-        """Return the records of the users whom a text finds."""
+        """Return the sessions of the users whom a text finds."""
         users = find_user_ids(request, text)
         theirs = chain.from_iterable(map(self.backend.get_by_user, users))
         records = list(islice(theirs, MAX_SESSIONS_FOUND + 1))
         if len(records) > MAX_SESSIONS_FOUND:
-            told = gettext("More than %d sessions match; not all of them are shown.")
-            messages.warning(request, told % MAX_SESSIONS_FOUND)
+            warning = gettext("More than %d sessions match; not all of them are shown.")
+            messages.warning(request, warning % MAX_SESSIONS_FOUND)
         return records[:MAX_SESSIONS_FOUND]
 
     def actions(self, request: HttpRequest) -> list[tuple[str, str]]:
-        """Return the names and descriptions of what the person may do to sessions."""
+        """Return the names and descriptions of the actions that the user may run."""
         if not self.page.has_end_permission(request):
             return []
         return [
@@ -105,13 +105,13 @@ class OtherStorageViews:
         ]
         action = request.POST.get("action")
         if action not in actions:
-            messages.warning(request, as_django_says("No action selected."))
+            messages.warning(request, django_gettext("No action selected."))
         elif not ses_ids:
-            told = as_django_says(
+            text = django_gettext(
                 "Items must be selected in order to perform actions on them. "
                 "No items have been changed."
             )
-            messages.warning(request, told)
+            messages.warning(request, text)
         elif action == "end_selected_sessions":
             self.model_admin.tell_ended(request, self.backend.remove_by_ses_id(ses_ids))
         else:
@@ -122,7 +122,7 @@ class OtherStorageViews:
         for ses_id in ses_ids:
             try:
                 yield self.backend.get_by_ses_id(ses_id)
-            except SessionNotFound:  # has ended meanwhile
+            except SessionNotFound:  # ended by another request
                 continue
 
     # One session
@@ -132,20 +132,20 @@ class OtherStorageViews:
             raise PermissionDenied
         record = next(self._records([ses_id] if _SES_ID.fullmatch(ses_id) else []), None)
         if record is None:
-            told = as_django_says(
+            text = django_gettext(
                 "%(name)s with ID “%(key)s” doesn’t exist. Perhaps it was deleted?"  # noqa: RUF001
             )
             names = {"name": self.page.verbose_name, "key": ses_id[:8]}
-            messages.warning(request, told % names)
+            messages.warning(request, text % names)
             site = self.model_admin.admin_site
             return HttpResponseRedirect(reverse("admin:index", current_app=site.name))
         session = self.show(record)
         context = {
-            "title": as_django_says("View %s") % self.page.verbose_name,
+            "title": django_gettext("View %s") % self.page.verbose_name,
             "subtitle": session.short_hash,
             "fields": [(name, self.label(name), getattr(session, name)) for name in FIELDS],
-            "home": as_django_says("Home"),
-            "close": as_django_says("Close"),
+            "home": django_gettext("Home"),
+            "close": django_gettext("Close"),
             "has_breadcrumbs_as_list": django.VERSION >= (6, 1),
         }
         return self._render(request, "usersessions/admin/session_detail.html", context)
@@ -156,7 +156,7 @@ class OtherStorageViews:
         return ShownSession(record, self.manager)
 
     def label(self, name: str) -> str:
-        """Return how the list of a table heads the same column."""
+        """Return the heading of a column, as in the list of a table."""
         label: Any = label_for_field(name, self.model_admin.model, self.model_admin)
         return str(label)
 
@@ -173,7 +173,7 @@ class OtherStorageViews:
 
 
 class OtherStorageChangeList:
-    """What one list shows, under the names by which Django's templates ask a ``ChangeList``."""
+    """One list, with the attributes that Django's templates use of a ``ChangeList``."""
 
     search_fields = True
     show_full_result_count = False
@@ -195,7 +195,7 @@ class OtherStorageChangeList:
         else:
             limit = views.model_admin.list_per_page
             records, following = views.read_page(self.start, limit)
-        # A storage may come across a session twice.
+        # A storage may return a session twice.
         distinct = {record["ses_id"]: record for record in records}.values()
         latest = sorted(distinct, key=lambda record: record["ses_tstamp"], reverse=True)
         self.result_list = [views.show(record) for record in latest]
@@ -217,18 +217,18 @@ class OtherStorageChangeList:
         form = self._views.model_admin.action_form(auto_id=None)
         form.fields["action"].choices = [self._blank_choice, *self.actions]
         return {
-            "title": as_django_says("Select %s to view") % self.opts.verbose_name,
+            "title": django_gettext("Select %s to view") % self.opts.verbose_name,
             "action_form": form if self.actions and self.result_list else None,
             "actions_on_top": True,
             "actions_selection_counter": True,
-            "selection_note": as_django_says("0 of %(cnt)s selected") % {"cnt": self.result_count},
-            "select_all": as_django_says("Select all objects on this page for an action"),
+            "selection_note": django_gettext("0 of %(cnt)s selected") % {"cnt": self.result_count},
+            "select_all": django_gettext("Select all objects on this page for an action"),
             "headings": [(name, self._views.label(name)) for name in COLUMNS],
             "rows": [
                 {
                     "ses_id": session.ses_id,
                     "url": self.opts.url_of(session.ses_id),
-                    "select": as_django_says("Select this object for an action - {}").format(
+                    "select": django_gettext("Select this object for an action - {}").format(
                         session.short_hash
                     ),
                     "cells": [(name, getattr(session, name)) for name in COLUMNS],

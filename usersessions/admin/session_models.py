@@ -1,4 +1,4 @@
-"""Which login type keeps its sessions in a table, and which model stands for which login type."""
+"""Which login type uses a model's table, and which model's permissions apply to a login type."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..lifecycle.user_session_manager import UserSessionManager
 
 
 def manager_of(model: type[Any]) -> UserSessionManager | None:
-    """Return the manager of the login type that keeps its sessions in a model's table."""
+    """Return the manager of the login type that uses a model's table; None: no type does."""
     for name in get_login_types():
         if _table_of(name) is model:
             return UserSessionManager.create(name)
@@ -23,10 +23,10 @@ def manager_of(model: type[Any]) -> UserSessionManager | None:
 
 
 def model_of(login_type: str) -> type[Any] | None:
-    """Return the model whose permissions are those for a login type's sessions; None: it has none.
+    """Return the model whose permissions apply to a login type's sessions; None: no model.
 
-    That is the model of its table. A built-in type that keeps its sessions elsewhere has that of
-    the table it would have, unless another login type uses that one.
+    That is the model of its table. For a built-in type that uses another storage, it is the model
+    of the type's default table, unless another login type uses that.
     """
     table = _table_of(login_type)
     if table is not None or login_type not in BUILT_IN:
@@ -35,8 +35,8 @@ def model_of(login_type: str) -> type[Any] | None:
     return model if manager_of(model) is None else None
 
 
-def type_kept_elsewhere(model: type[Any]) -> str | None:
-    """Return the login type for which a model stands, but whose sessions are not in its table."""
+def find_type_in_other_storage(model: type[Any]) -> str | None:
+    """Return the login type that a model stands for although another storage has its sessions."""
     for name in get_login_types():
         if model_of(name) is model and _table_of(name) is None:
             return name
@@ -44,7 +44,7 @@ def type_kept_elsewhere(model: type[Any]) -> str | None:
 
 
 def user_column_of(model: type[Any]) -> UserColumn:
-    """Return how a model's table tells whose a session is."""
+    """Return the column that tells whose a session is."""
     return UserColumn(model._meta.get_field("ses_userid"))
 
 

@@ -1,4 +1,4 @@
-"""Where an admin site shows the sessions of a login type, and who may see and end them there."""
+"""The pages of one login type in an admin site: their URLs, and who may see and end sessions."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .session_models import model_of
 
 
 class SessionPage:
-    """The place of one login type in one admin site.
+    """The pages of one login type in one admin site.
 
     :param login_type: its name
-    :param host: the ``UserSessionAdmin`` by which a login type without a model is shown
+    :param host: the ``UserSessionAdmin`` that shows login types without a model
     """
 
     def __init__(self, login_type: str, host: Any) -> None:
@@ -26,16 +26,16 @@ class SessionPage:
         self.model_admin = host if self.model is None else _admin_of(self.model, host.admin_site)
 
     def has_view_permission(self, request: HttpRequest) -> bool:
-        """Return whether the person may see the sessions here; without a model, superusers may."""
+        """Return whether the user may see the sessions; without a model, superusers may."""
         if self.model is None:
             return _is_superuser(request)
         return self.model_admin is not None and self.model_admin.has_view_permission(request)
 
     def has_end_permission(self, request: HttpRequest) -> bool:
-        """Return whether the person may end the sessions, whether or not the site shows them.
+        """Return whether the user may end the sessions, whether or not the site shows them.
 
-        The model's admin decides; where it has none, the delete permission of the model; where
-        there is no model, only superusers may.
+        The model's admin decides; if there is none, the model's delete permission; without a model,
+        only superusers may.
         """
         if self.model is None:
             return _is_superuser(request)
@@ -45,11 +45,11 @@ class SessionPage:
 
     @property
     def url(self) -> str:
-        """The address of the list."""
+        """The URL of the list."""
         return self._reverse("login_type" if self.model is None else "changelist")
 
     def url_of(self, ses_id: str) -> str:
-        """Return the address of the page on one session."""
+        """Return the URL of the page of one session."""
         return self._reverse("login_type_session" if self.model is None else "change", ses_id)
 
     def _reverse(self, view: str, *args: str) -> str:
@@ -59,7 +59,7 @@ class SessionPage:
         name = f"admin:{opts.app_label}_{opts.model_name}_{view}"
         return reverse(name, args=args, current_app=site.name)
 
-    # What Django's templates ask a model for
+    # Attributes of a model's options that Django's templates use
 
     @property
     def app_label(self) -> str:
@@ -87,13 +87,13 @@ class SessionPage:
 
 
 def may_end(user: Any, model: type[Any]) -> bool:
-    """Return whether somebody has the permission to delete a model's objects."""
+    """Return whether a user has the permission to delete a model's objects."""
     return bool(user.has_perm(f"{model._meta.app_label}.delete_{model._meta.model_name}"))
 
 
 def _admin_of(model: type[Any], site: Any) -> Any:
     found = site.get_model_admin(model) if site.is_registered(model) else None
-    # A site may have registered an admin of its own, which knows nothing of ending sessions.
+    # A site may have registered an admin class that cannot end sessions.
     return found if hasattr(found, "has_end_permission") else None
 
 

@@ -1,4 +1,4 @@
-"""The tables of sessions in the admin: read-only, but for ending sessions."""
+"""The tables of sessions in the admin: read-only, except that sessions can be ended."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ..session.record import SessionRecord
 from ..session.user_keys import UserId, stored_user_id
 from .filters import KindFilter, StateFilter
 from .other_storages import OtherStorageViews
-from .session_models import manager_of, type_kept_elsewhere
+from .session_models import find_type_in_other_storage, manager_of
 from .session_page import SessionPage, may_end
 from .shown_session import COLUMNS as SHOWN_COLUMNS
 from .shown_session import FIELDS, ShownSession, fetch_users
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
 else:
     SessionModelAdmin = admin.ModelAdmin
 
-#: How many sessions a list has on all its pages: to count a million takes a database seconds.
+#: How many sessions a list has on all its pages. A database takes seconds to count a million.
 MAX_LISTED = 10_000
 
 
 class SessionPaginator(Paginator):  # type: ignore[type-arg]
-    """Counts up to ``MAX_LISTED``; ``has_more`` tells whether there are more than that."""
+    """Counts up to ``MAX_LISTED``; ``has_more`` says whether there are more."""
 
     @cached_property
     def has_more(self) -> bool:
@@ -58,20 +58,20 @@ class SessionPaginator(Paginator):  # type: ignore[type-arg]
 
 
 class SessionChangeList(ChangeList):
-    """Lists up to ``MAX_LISTED`` sessions, in an order that an index gives.
+    """Lists up to ``MAX_LISTED`` sessions, in an order for which there is an index.
 
-    Fetches the users of a page of sessions in one query; there is no foreign key to follow.
+    Fetches the users of a page in one query, as there is no foreign key to follow.
     """
 
     def __init__(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
         super().__init__(request, *args, **kwargs)
-        if getattr(self.paginator, "has_more", False):  # a site may have one of its own
+        if getattr(self.paginator, "has_more", False):  # a site may use another paginator
             self.title = gettext(
                 "More than %(number)d sessions: the first %(number)d of this order are listed"
             ) % {"number": MAX_LISTED}
 
     def get_ordering_field(self, field_name: Any) -> Any:
-        # Also where the address asks for more than the headings offer.
+        # The URL may ask for columns that the headings do not offer.
         return (
             super().get_ordering_field(field_name)
             if field_name in (self.sortable_by or ())
@@ -79,7 +79,7 @@ class SessionChangeList(ChangeList):
         )
 
     def get_ordering(self, request: HttpRequest, queryset: Any) -> list[Any]:
-        """Return the order of a whole index: for any other, MariaDB sorts all the rows."""
+        """Return the order of a complete index; for any other, MariaDB sorts all rows."""
         ordering = list(super().get_ordering(request, queryset))
         indexes = [index.fields for index in self.lookup_opts.indexes]
         for columns in [*indexes, [self.lookup_opts.pk.name]]:
@@ -91,7 +91,7 @@ class SessionChangeList(ChangeList):
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        # By their keys: databases read whole rows also for those of the pages before.
+        # Keys first: with an offset, databases also read the whole rows of the earlier pages.
         ses_ids = list(self.result_list.values_list("pk", flat=True))
         found: dict[str, Any] = self.root_queryset.in_bulk(ses_ids)
         sessions = [found[ses_id] for ses_id in ses_ids if ses_id in found]
@@ -110,10 +110,10 @@ def _column(name: str, description: Any, *, ordering: str | None = None) -> Any:
 
 
 class UserSessionAdmin(SessionModelAdmin):
-    """Lists one table of sessions. Register it for a session model of your own, too.
+    """Lists the sessions in one table. Register it for a session model of your own, too.
 
-    Where BE or FE keeps its sessions in no table, its model's pages list those instead. Login types
-    without a model have pages below those of every model.
+    If BE or FE uses another storage, its model's pages list the sessions there instead. Login types
+    without a model have pages below those of each model.
     """
 
     list_display = SHOWN_COLUMNS
@@ -140,11 +140,11 @@ class UserSessionAdmin(SessionModelAdmin):
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        # Sessions are ended, through their storage, not deleted as objects.
+        # Sessions are ended through their storage, not deleted as objects.
         return False
 
     def has_end_permission(self, request: HttpRequest) -> bool:
-        """Return whether the user may end sessions: they need the model's delete permission."""
+        """Return whether the user may end sessions, which takes the model's delete permission."""
         return may_end(request.user, self.model)
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -169,7 +169,7 @@ class UserSessionAdmin(SessionModelAdmin):
     def _manager(self) -> UserSessionManager | None:
         return manager_of(self.model)
 
-    # Login types whose sessions are in no table of ours
+    # Login types that use another storage than a table
 
     def get_urls(self) -> list[URLPattern]:
         name = f"{self.opts.app_label}_{self.opts.model_name}_login_type"
@@ -183,9 +183,9 @@ class UserSessionAdmin(SessionModelAdmin):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        kept_elsewhere = type_kept_elsewhere(self.model)
-        if kept_elsewhere is not None:
-            return OtherStorageViews(SessionPage(kept_elsewhere, self)).list_view(request)
+        login_type = find_type_in_other_storage(self.model)
+        if login_type is not None:
+            return OtherStorageViews(SessionPage(login_type, self)).list_view(request)
         pages = self.get_session_pages(request)
         shown = next((page for page in pages if page.model is self.model), None)
         context = {"page": shown, "pages": pages, **(extra_context or {})}
@@ -198,16 +198,16 @@ class UserSessionAdmin(SessionModelAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        kept_elsewhere = type_kept_elsewhere(self.model)
-        if kept_elsewhere is not None:
-            sessions = OtherStorageViews(SessionPage(kept_elsewhere, self))
+        login_type = find_type_in_other_storage(self.model)
+        if login_type is not None:
+            sessions = OtherStorageViews(SessionPage(login_type, self))
             return sessions.detail_view(request, unquote(object_id))
         return super().change_view(request, object_id, form_url, extra_context)
 
     def login_type_view(
         self, request: HttpRequest, login_type: str, ses_id: str | None = None
     ) -> HttpResponse:
-        """Show the sessions of a login type that has no model, or one of them."""
+        """Show the list of a login type that has no model, or one session of it."""
         if login_type not in get_login_types():
             raise Http404
         page = SessionPage(login_type, self)
@@ -219,7 +219,7 @@ class UserSessionAdmin(SessionModelAdmin):
         return sessions.detail_view(request, ses_id)
 
     def get_session_pages(self, request: HttpRequest) -> list[SessionPage]:
-        """Return the pages of those login types whose sessions the person may see on this site."""
+        """Return the pages of the login types whose sessions the user may see on this site."""
         pages = [SessionPage(name, self) for name in get_login_types()]
         # Login types may share a table.
         shown = {page.url: page for page in pages if page.has_view_permission(request)}
@@ -241,7 +241,7 @@ class UserSessionAdmin(SessionModelAdmin):
             columns = [*COLUMNS, *(["ses_permanent"] if self.can_be_permanent else [])]
             record = {name: getattr(session, name) for name in columns}
             session.shown = ShownSession(cast("SessionRecord", record), self._manager)
-            if hasattr(session, "user"):  # the list has fetched the users of all its rows
+            if hasattr(session, "user"):  # fetched for all rows of the list
                 session.shown.user = session.user
         shown: ShownSession = session.shown
         return shown
@@ -259,15 +259,15 @@ class UserSessionAdmin(SessionModelAdmin):
     def end_all_sessions_of_users(
         self, request: HttpRequest, queryset: QuerySet[AbstractUserSession]
     ) -> None:
-        """End them in every login type whose sessions the person may end."""
+        """End them in each login type whose sessions the current user may end."""
         owners = queryset.values_list("ses_userid", flat=True)[:MAX_LISTED]
         user_ids = {user_id for owner in owners if (user_id := stored_user_id(owner)) is not None}
         self.end_sessions_of_users(request, user_ids)
 
     def end_sessions_of_users(self, request: HttpRequest, user_ids: Iterable[UserId]) -> None:
-        """End the users' sessions of every login type that the person may end, and tell how many.
+        """End these users' sessions in each login type that the current user may end.
 
-        Costs one query for each user and login type.
+        Shows how many they were. Costs one query for each user and login type.
         """
         user_ids = list(user_ids)
         pages = [SessionPage(name, self) for name in get_login_types()]
@@ -289,5 +289,5 @@ class UserSessionAdmin(SessionModelAdmin):
         if manager is not None:
             assert isinstance(manager.backend, DatabaseSessionBackend)
             return manager.backend
-        # A table that no login type uses any more can still be tidied up.
+        # The sessions in a table that no login type uses any more can still be ended.
         return DatabaseSessionBackend("", {"model": self.model._meta.label})

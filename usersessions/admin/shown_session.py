@@ -1,4 +1,4 @@
-"""What the admin shows of a stored session, in words, whatever has stored it."""
+"""What the admin shows of a session, for any storage."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from ..session.user_session import UserSession
 from ..switching.state import is_switched
 from .masking import mask_credentials
 
-#: What a column shows where there is nothing to show, as the admin's own.
+#: Shown for a missing value, as in the admin's own columns.
 NOTHING = "-"
 
 #: The columns of a list of sessions; each is an attribute of ``ShownSession``.
 COLUMNS = ("short_hash", "user_name", "kind", "updated_at", "expires_at", "ses_iplock")
 
-#: The fields of a page on one session.
+#: The fields of the page of one session.
 FIELDS = (*COLUMNS, "browser", "data")
 
 
 class ShownSession:
-    """One stored session as columns show it.
+    """One session as the columns show it.
 
-    :param record: as a storage gives it
-    :param manager: of the login type; None: no login type uses the session any more
+    :param record: from the storage
+    :param manager: of the login type; None: no login type uses the session's table any more
     """
 
     def __init__(self, record: SessionRecord, manager: UserSessionManager | None) -> None:
@@ -52,7 +52,7 @@ class ShownSession:
 
     @cached_property
     def user(self) -> Any:
-        """The user, None for one who is deleted. Costs a query, but for ``fetch_users()``."""
+        """The user; None if deleted. Costs a query, except after ``fetch_users()``."""
         return find_user(self.user_id)
 
     @property
@@ -112,7 +112,7 @@ class ShownSession:
 
 
 def fetch_users(sessions: Iterable[Any]) -> None:
-    """Give each session its ``user``, None for one who is deleted. Costs one query."""
+    """Set the ``user`` of each session, None for a deleted one. Costs one query."""
     sessions = list(sessions)
     users = get_user_model()._default_manager.in_bulk(
         {session.user_id for session in sessions if session.user_id is not None}
@@ -124,6 +124,6 @@ def fetch_users(sessions: Iterable[Any]) -> None:
 def _as_date(timestamp: int) -> str:
     try:
         moment = datetime.fromtimestamp(timestamp, timezone.utc)
-    except (OverflowError, ValueError, OSError):  # no year that a calendar knows
+    except (OverflowError, ValueError, OSError):  # outside the calendar's years
         return NOTHING
     return date_format(localtime(moment), "DATETIME_FORMAT")

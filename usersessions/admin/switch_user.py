@@ -24,10 +24,10 @@ else:
 
 
 class SwitchUserAdminMixin(UserModelAdmin):
-    """Adds one action for each login type to the admin of your user model: switch to a user."""
+    """Adds an action for each login type to the admin of the user model: switch to a user."""
 
     def get_actions(self, request: HttpRequest, action_location: Any = None) -> dict[str, Any]:
-        # Django 6.1 tells where the actions are to be shown, and wants to be told in turn.
+        # Django 6.1 passes the location of the actions, and get_action() needs it.
         where = () if action_location is None else (action_location,)
         actions: dict[str, Any] = super().get_actions(request, *where)
         if getattr(request, "original_user", None):

@@ -1,4 +1,4 @@
-"""Whose sessions a search in the admin is for."""
+"""Finding the users whose sessions a search in the admin is for."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from django.utils.translation import gettext
 from ..backends.database.user_column import user_key_field
 from ..session.user_keys import UserId, to_user_id
 
-#: How many users a search by name takes into account.
+#: How many users a search by name considers.
 MAX_USERS_FOUND = 500
 
 
 def find_user_ids(request: HttpRequest, text: str) -> list[UserId]:
-    """Return the keys of the users in whose names the text is, and the text itself if it is a key.
+    """Return the keys of the users whose names contain the text; the text, too, if it is a key.
 
-    So the sessions of a deleted user can be found as well. A message tells when the names of more
-    users match than ``MAX_USERS_FOUND``. Costs one query.
+    So the sessions of a deleted user can be found, too. Shows a message if more than
+    ``MAX_USERS_FOUND`` names match. Costs one query.
     """
     users = get_user_model()
     found: Any = users._default_manager.filter(
@@ -29,8 +29,8 @@ def find_user_ids(request: HttpRequest, text: str) -> list[UserId]:
     ).values_list("pk", flat=True)
     user_ids: list[UserId] = list(found[: MAX_USERS_FOUND + 1])
     if len(user_ids) > MAX_USERS_FOUND:
-        told = gettext("More than %d users match; not all of their sessions are shown.")
-        messages.warning(request, told % MAX_USERS_FOUND)
+        warning = gettext("More than %d users match; not all of their sessions are shown.")
+        messages.warning(request, warning % MAX_USERS_FOUND)
     named = _key(text)
     return list(dict.fromkeys([*named, *user_ids[:MAX_USERS_FOUND]]))
 
@@ -38,7 +38,7 @@ def find_user_ids(request: HttpRequest, text: str) -> list[UserId]:
 def _key(text: str) -> list[UserId]:
     try:
         user_id = to_user_id(text)
-        # A number beyond the column is nobody's, and an error in the database.
+        # A number outside the column's range would be an error in the database.
         user_key_field().run_validators(user_id)
     except (ValueError, ValidationError):
         return []

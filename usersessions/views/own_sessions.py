@@ -61,16 +61,16 @@ class OwnSessionsView(LoginRequiredMixin, TemplateView):
         if which == "all":
             auth.end_other_sessions(request)
             auth.logout(request)
-            told = _("All your sessions have ended.")
+            text = _("All your sessions have ended.")
         elif which == "others":
             ended = auth.end_other_sessions(request)
-            told = ngettext("%d other session has ended.", "%d other sessions have ended.", ended)
-            told %= ended
+            text = ngettext("%d other session has ended.", "%d other sessions have ended.", ended)
+            text %= ended
         elif auth.end_own_session(request, which):
-            told = _("The session has ended.")
+            text = _("The session has ended.")
         else:
-            told = _("That session had ended already.")
-        messages.success(request, told, fail_silently=True)
+            text = _("That session had ended already.")
+        messages.success(request, text, fail_silently=True)
         is_logged_out = get_store(request).user_session.is_anonymous
         return HttpResponseRedirect(self.get_logged_out_url() if is_logged_out else request.path)
 
