@@ -24,6 +24,7 @@ from .cookies import has_old_signature, is_cookie_due, send_cookie
 from .old_cookie import delete_old_cookie
 
 logger = logging.getLogger("usersessions.middleware")
+store_logger = logging.getLogger("usersessions.store")
 
 
 class Step(Enum):
@@ -268,4 +269,4 @@ def _best_effort(store: SessionStore) -> Iterator[None]:
     except Exception:
         if store.manager.backend.transaction_depth:
             raise  # it is broken, and not ours to end
-        logger.exception("The use of a %s session was not noted.", store.login_type.name)
+        store_logger.exception("The use of a %s session was not noted.", store.login_type.name)
