@@ -16,6 +16,7 @@ from django.test.utils import CaptureQueriesContext
 from testproject.shop.models import Product
 from tests.factories import NOW, UserFactory
 from tests.old_engines import DB, OldSite
+from tests.places import place_of
 from usersessions import SessionManager
 from usersessions.backends.base import SessionBackend
 from usersessions.lifecycle import user_session_manager
@@ -169,32 +170,14 @@ def products(db: None) -> None:
     )
 
 
-@pytest.fixture(params=["database", "cached", "redis", "redis-cluster"])
+@pytest.fixture(params=["database", "cached", "redis", "cluster"])
 def every_storage(request: pytest.FixtureRequest, settings: Any) -> Iterator[SessionBackend]:
     """Where the site keeps its frontend sessions; requests collect none of them by chance."""
-    if request.param.startswith("redis"):
-        yield from _redis_of_the_site(request, settings)
-        return
-    backend = {"database": "Database", "cached": "CachedDatabase"}[request.param]
-    here = {"BACKEND": f"usersessions.{backend}SessionBackend", "GC_PROBABILITY": 0}
-    settings.USERSESSIONS = {"FE": here}
-    yield SessionManager.get_session_backend("FE")
-    cache.clear()
-
-
-def _redis_of_the_site(request: pytest.FixtureRequest, settings: Any) -> Iterator[SessionBackend]:
-    if connection.vendor != "sqlite":
+    if request.param in ("redis", "cluster") and connection.vendor != "sqlite":
         pytest.skip("sessions in Redis are the same beside any database")
-    from tests.redis_servers import Storage
-
-    if request.param == "redis":
-        server = request.getfixturevalue("redis_server")
-        storage = Storage([server], {"url": server.url})
-    else:
-        cluster = request.getfixturevalue("redis_cluster")
-        storage = Storage(cluster.nodes, {"cluster": True, "nodes": cluster.addresses})
-    yield storage.use(settings, GC_PROBABILITY=0)
-    storage.close()
+    with place_of(request.param, request, settings) as place:
+        settings.USERSESSIONS = {"FE": {**place, "GC_PROBABILITY": 0}}
+        yield SessionManager.get_session_backend("FE")
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,6 @@ from tests.contract.session_backend import (
     second_database,
 )
 from tests.factories import NOW, FrontendSessionFactory
-from tests.plans import BY_KEY, BY_TIME, BY_USER, Search, searches_of
 from usersessions import DatabaseSessionBackend, SessionNotCreated, SessionNotUpdated
 from usersessions.conf import get_login_type
 from usersessions.models import AbstractUserSession, BackendSession, FrontendSession
@@ -304,25 +303,6 @@ def test_update_leaves_the_key_alone(backend: DatabaseSessionBackend) -> None:
     sql = update["sql"].replace("`", '"')
     assert sql.startswith('UPDATE "fe_sessions" SET "ses_data" = ')
     assert sql.count('"ses_id"') == 1
-
-
-@pytest.mark.parametrize(
-    ("operation", "search"),
-    [
-        pytest.param(lambda b: b.get(IDENTIFIER), BY_KEY, id="get"),
-        pytest.param(lambda b: b.update(IDENTIFIER, a_record()), BY_KEY, id="update"),
-        pytest.param(lambda b: b.remove(IDENTIFIER), BY_KEY, id="remove"),
-        pytest.param(lambda b: b.remove_by_user(ALICE), BY_USER, id="remove-by-user"),
-        pytest.param(lambda b: list(b.get_by_user(ALICE)), BY_USER, id="get-by-user"),
-        pytest.param(lambda b: b.collect_garbage(100, now=NOW), BY_TIME, id="collect-garbage"),
-    ],
-)
-def test_statement_uses_an_index(
-    backend: DatabaseSessionBackend, operation: Operation, search: Search
-) -> None:
-    FrontendSessionFactory.create_batch(30, ses_userid=BOB)
-    backend.set(IDENTIFIER, a_record())
-    assert searches_of(lambda: operation(backend), "fe_sessions")[0] == search
 
 
 # Errors

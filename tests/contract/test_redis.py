@@ -574,25 +574,19 @@ def test_session_that_is_no_record_is_anonymous_and_left_for_inspection(
     assert list(backend.get_by_user(ALICE)) == []
 
 
+@pytest.mark.parametrize("end", ["remove", "remove_by_user"])
 @pytest.mark.parametrize("value", CORRUPT, ids=[repr(value[:60]) for value in CORRUPT])
-def test_revocation_ends_what_is_no_record_too(
-    storage: Storage, backend: RedisSessionBackend, value: bytes
+def test_what_is_no_record_can_be_ended(
+    storage: Storage, backend: RedisSessionBackend, value: bytes, end: str
 ) -> None:
     """Whoever could break one session must not keep the others alive."""
     for identifier in (IDENTIFIER, NEW_IDENTIFIER):
         backend.set(identifier, a_record(ses_userid=ALICE))
     storage.overwrite(key_of(backend, IDENTIFIER), value)
-    assert backend.remove_by_user(ALICE) == 2
-    assert list(backend.get_all()) == []
-
-
-@pytest.mark.parametrize("value", CORRUPT, ids=[repr(value[:60]) for value in CORRUPT])
-def test_what_is_no_record_can_be_removed(
-    storage: Storage, backend: RedisSessionBackend, value: bytes
-) -> None:
-    backend.set(IDENTIFIER, a_record(ses_userid=ALICE))
-    storage.overwrite(key_of(backend, IDENTIFIER), value)
-    assert backend.remove(IDENTIFIER) is True
+    if end == "remove":
+        assert backend.remove(IDENTIFIER) is backend.remove(NEW_IDENTIFIER) is True
+    else:
+        assert backend.remove_by_user(ALICE) == 2
     assert list(backend.get_all()) == []
 
 

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -21,11 +20,11 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 from django.contrib.admin.models import LogEntry
-from django.core.cache import caches
 from django.db import OperationalError, connection, connections, transaction
 
 from tests.contract.session_backend import second_database
 from tests.factories import UserFactory
+from tests.places import TABLE, place_of
 from tests.urls import site_of
 from usersessions import SessionManager, TooManySessions, UserSessionManager, auth
 from usersessions.backends.base import SessionBackendError
@@ -38,46 +37,24 @@ ROUNDS = int(os.environ.get("USERSESSIONS_LIMIT_ROUNDS", "1"))
 
 LOGINS = 8
 
-TABLE = {"model": "django_usersessions.FrontendSession"}
-CACHED = "usersessions.CachedDatabaseSessionBackend"
-
 Limit = Callable[[int, str], None]
 
 
 @pytest.fixture(params=["database", "cached", "elsewhere", "redis", "cluster"])
 def limit(request: pytest.FixtureRequest, settings: Any, tmp_path: Path) -> Iterator[Limit]:
     """Keep frontend sessions in one storage after the other, and so many of each user."""
-    place: dict[str, Any] = {"OPTIONS": TABLE}
-    clean_up: list[Callable[[], Any]] = []
-    if request.param == "cached":
-        locmem = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
-        settings.CACHES = {"default": {**locmem, "LOCATION": secrets.token_hex(8)}}
-        place["BACKEND"] = CACHED
-        clean_up.append(caches["default"].clear)
-    elif request.param == "elsewhere":
-        database = second_database(tmp_path / "sessions.sqlite3", "sessions")
-        place["OPTIONS"] = {**TABLE, "using": database.__enter__()}
-        clean_up.append(lambda: database.__exit__(None, None, None))
-    elif request.param != "database":
-        from tests.redis_servers import Storage  # its package may be missing
-
-        if request.param == "redis":
-            server = request.getfixturevalue("redis_server")
-            storage = Storage([server], {"url": server.url})
+    with ExitStack() as stack:
+        if request.param == "elsewhere":
+            alias = stack.enter_context(second_database(tmp_path / "sessions.sqlite3", "sessions"))
+            place: dict[str, Any] = {"OPTIONS": {**TABLE, "using": alias}}
         else:
-            cluster = request.getfixturevalue("redis_cluster")
-            storage = Storage(cluster.nodes, {"cluster": True, "nodes": cluster.addresses})
-        place = {"BACKEND": "usersessions.RedisSessionBackend", "OPTIONS": storage.options}
-        clean_up.append(lambda: SessionManager.get_session_backend("FE").close())  # type: ignore[attr-defined]
-        clean_up.append(storage.close)
+            place = stack.enter_context(place_of(request.param, request, settings))
 
-    def limit(number: int, reached: str) -> None:
-        limits = {"MAX_SESSIONS_PER_USER": number, "MAX_SESSIONS_REACHED": reached}
-        settings.USERSESSIONS = {"FE": {**place, **limits}}
+        def limit(number: int, reached: str) -> None:
+            limits = {"MAX_SESSIONS_PER_USER": number, "MAX_SESSIONS_REACHED": reached}
+            settings.USERSESSIONS = {"FE": {**place, **limits}}
 
-    yield limit
-    for step in clean_up:
-        step()
+        yield limit
 
 
 def in_threads(*actions: Callable[[], Any]) -> list[Any]:

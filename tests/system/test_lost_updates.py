@@ -74,7 +74,7 @@ def test_every_key_that_coroutines_set_at_once_survives(every_storage: SessionBa
     assert stored_keys(cookies) == {"first", *keys}
 
 
-@pytest.mark.parametrize("every_storage", ["redis", "redis-cluster"], indirect=True)
+@pytest.mark.parametrize("every_storage", ["redis", "cluster"], indirect=True)
 def test_no_crowd_is_too_large(every_storage: SessionBackend) -> None:
     """All have read the same before the first of them writes: it must not be the last one, too."""
     cookies = cookies_of(serve(put("first")))

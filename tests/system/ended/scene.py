@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,13 +12,11 @@ from django.contrib import auth
 from django.test import RequestFactory
 
 from tests.conftest import Clock
+from tests.places import place_of
 from tests.serving import serving
 from tests.urls import visit
 from usersessions import SessionBackend, SessionManager, UserSessionManager
 from usersessions.test import Client
-
-MODEL = {"model": "django_usersessions.FrontendSession"}
-CACHED = "usersessions.backends.cached_database.CachedDatabaseSessionBackend"
 
 #: Two sessions for one user at the most, and cookies that may outlive the browser.
 POLICY = {"MAX_SESSIONS_PER_USER": 2, "PERMANENT_LOGIN": "opt-in", "GC_PROBABILITY": 0}
@@ -30,27 +27,9 @@ STORAGES = ["database", "redis", "cluster"]
 
 def use_storage(name: str, request: pytest.FixtureRequest, settings: Any) -> Iterator[None]:
     """Have the site keep FE's sessions in the storage of this name."""
-    if name in ("redis", "cluster"):
-        from tests.redis_servers import Storage  # its package may be missing
-
-        if name == "redis":
-            server = request.getfixturevalue("redis_server")
-            storage = Storage([server], {"url": server.url})
-        else:
-            cluster = request.getfixturevalue("redis_cluster")
-            storage = Storage(cluster.nodes, {"cluster": True, "nodes": cluster.addresses})
-        storage.use(settings, **POLICY)
+    with place_of(name, request, settings) as place:
+        settings.USERSESSIONS = {"FE": {**place, **POLICY}}
         yield
-        storage.close()
-        return
-    engine = {}
-    if name == "cached":
-        locmem = "django.core.cache.backends.locmem.LocMemCache"
-        cache = {"BACKEND": locmem, "LOCATION": secrets.token_hex(8)}
-        settings.CACHES = {"default": cache, "sessions": cache}
-        engine = {"BACKEND": CACHED, "OPTIONS": {**MODEL, "cache": "sessions"}}
-    settings.USERSESSIONS = {"FE": {**POLICY, **engine}}
-    yield
 
 
 class Scene:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.database_servers import MariaDBServer, PostgresServer
-from tests.redis_servers import RedisCluster, RedisServer
+from tests.redis_servers import RedisServer
 from tests.system.outages.browser import Browser
 from tests.system.outages.storages import ClusterStorage, DatabaseStorage, RedisStorage, Storage
 
@@ -29,13 +29,6 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
     server = RedisServer(tmp_path_factory.mktemp("redis"), "--repl-diskless-sync-delay", "0")
     yield server
     server.close()
-
-
-@pytest.fixture(scope="session")
-def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
-    cluster = RedisCluster(tmp_path_factory.mktemp("cluster"))
-    yield cluster
-    cluster.close()
 
 
 @pytest.fixture(scope="session")
