@@ -203,7 +203,9 @@ def title_of(response: Any) -> str:
     ("number", "title", "pages"),
     [
         pytest.param(4, "Select frontend session to view", 2, id="all"),
-        pytest.param(5, "More than 4 sessions: the first 4 of this order are listed", 2, id="more"),
+        pytest.param(
+            5, "More than 4 sessions: only the first 4 in this order are listed", 2, id="more"
+        ),
     ],
 )
 def test_list_says_that_it_does_not_hold_all(

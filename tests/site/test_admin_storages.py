@@ -403,7 +403,7 @@ def test_detail_page_says_that_data_does_not_decode(
     ses_id = put(anywhere, ses_data=b"[1]")
     fields = fields_of(admin.get(detail_url(ses_id)))
     assert (fields["data"], fields["browser"], fields["expires_at"]) == (
-        "The data does not decode.",
+        "The data cannot be decoded.",
         "-",
         "-",
     )

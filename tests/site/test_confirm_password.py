@@ -223,7 +223,7 @@ def guest(client: Client, alice: Any, clock: Clock) -> Client:
 def test_user_without_password_is_asked_to_log_in_again(guest: Client) -> None:
     shown = guest.get(PAGE, {"next": "/sync/"}).content.decode()
     assert 'type="password"' not in shown
-    assert "without a password here" in shown
+    assert "you have no password here" in shown
     response = guest.post(PAGE, {"log_in_again": "1", "next": "/sync/"})
     assert response["Location"] == "/account/login/?next=/sync/"
     assert FrontendSession.objects.count() == 0

@@ -142,19 +142,19 @@ def test_one_session_is_ended(phone: Client, desktop: Client) -> None:
 def test_session_that_has_ended_already_is_told_of(phone: Client, desktop: Client) -> None:
     other = ses_ids(desktop)[1]
     phone.logout()
-    assert told(end(desktop, other)) == ["That session had ended already."]
+    assert told(end(desktop, other)) == ["That session has already ended."]
 
 
 @pytest.mark.parametrize("which", ["", "0", "OTHERS", "' OR 1=1 --", "\0"])
 def test_nonsense_ends_nothing(phone: Client, desktop: Client, which: str) -> None:
-    assert told(end(desktop, which)) == ["That session had ended already."]
+    assert told(end(desktop, which)) == ["That session has already ended."]
     assert is_logged_in(phone)
 
 
 def test_session_of_somebody_else_is_not_ended(desktop: Client, bob: Any, clock: Clock) -> None:
     """Attack: post the hash of another person's session."""
     row = FrontendSessionFactory(ses_userid=bob.pk, ses_tstamp=clock())
-    assert told(end(desktop, row.ses_id)) == ["That session had ended already."]
+    assert told(end(desktop, row.ses_id)) == ["That session has already ended."]
     assert FrontendSession.objects.filter(pk=row.pk).exists()
 
 
@@ -265,7 +265,7 @@ def test_switched_session_sees_but_does_not_end(
     client.force_login(superuser)
     client.post("/usersessions/switch-user/", {"user": alice.pk})
     text = client.get(PAGE).content.decode()
-    assert "You are here as another user" in text
+    assert "You are acting as another user" in text
     assert 'name="end"' not in text
     assert "/confirm/" not in text
     assert end(client, "all").status_code == 403

@@ -194,7 +194,7 @@ def test_somebody_else_in_the_request_is_refused(client: Client, alice: Any, bob
 
     client.force_login(alice)
     assert refusal_of(client, view) == (
-        "You are here as another user, whose login only they themselves can confirm."
+        "You are acting as another user. Only that user can confirm this login."
     )
 
 

@@ -25,7 +25,7 @@ MAY_NOT = "You may not switch user."
 MORE = "You cannot switch to a user with more rights than yours."
 SELF = "You cannot switch to yourself."
 INACTIVE = "You cannot switch to a user who is not active."
-ALREADY = "You have switched user already; exit first."
+ALREADY = "You have already switched user. Switch back first."
 OTHER_TYPE = "Log in to BE itself to switch user there."
 NO_STAFF = "This user may not enter the admin; switch in the frontend instead."
 

@@ -153,8 +153,8 @@ WORDS_OF_OWN_SESSIONS = {
     ],
 }
 WORDS_OF_CONFIRMING = {
-    "de": ["Bestätigen Sie, dass Sie es sind", "Passwort", "Bitte versuchen Sie es noch einmal."],
-    "fr": ["Confirmez que", "Mot de passe", "Veuillez réessayer."],
+    "de": ["Bestätigen Sie Ihre Anmeldung", "Passwort", "Bitte versuchen Sie es noch einmal."],
+    "fr": ["Confirmez votre connexion", "Mot de passe", "Veuillez réessayer."],
 }
 
 

@@ -67,7 +67,7 @@ class SessionChangeList(ChangeList):
         super().__init__(request, *args, **kwargs)
         if getattr(self.paginator, "has_more", False):  # a site may use another paginator
             self.title = gettext(
-                "More than %(number)d sessions: the first %(number)d of this order are listed"
+                "More than %(number)d sessions: only the first %(number)d in this order are listed"
             ) % {"number": MAX_LISTED}
 
     def get_ordering_field(self, field_name: Any) -> Any:

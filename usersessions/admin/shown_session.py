@@ -96,7 +96,7 @@ class ShownSession:
     @property
     def data(self) -> str:
         if self._session is None:
-            return gettext("The data does not decode.")
+            return gettext("The data cannot be decoded.")
         masked = mask_credentials(self._session.data)
         return format_html(
             "<pre>{}</pre>", json.dumps(masked, indent=2, ensure_ascii=False, default=str)

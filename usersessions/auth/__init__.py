@@ -1,4 +1,4 @@
-"""Logging in, logging out, confirming a login and switching user, for any login type."""
+"""Logging in and out, confirming a login and switching user, for any login type."""
 
 from .login import aget_user, alogin, alogout, get_user, login, logout
 from .own_sessions import OwnSession, end_other_sessions, end_own_session, own_sessions

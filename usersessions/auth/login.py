@@ -33,7 +33,7 @@ def as_seen_by(request: HttpRequest, login_type: str | None) -> HttpRequest:
     store = get_store(request, login_type)
     if store is request.session:
         return request
-    # Of the plain request: REST framework's wrapper hands what is set on it to the one inside.
+    # A copy of the plain request: REST framework's wrapper sets attributes on the one inside.
     plain: HttpRequest = getattr(request, "_request", request)
     seen = plain.__class__.__new__(plain.__class__)
     seen.__dict__.update(plain.__dict__)
@@ -48,9 +48,9 @@ def as_seen_by(request: HttpRequest, login_type: str | None) -> HttpRequest:
 
 
 def get_user(request: HttpRequest, login_type: str) -> AnyUser:
-    """Return who is logged in to a login type, or an ``AnonymousUser``.
+    """Return the user who is logged in to a login type, or an ``AnonymousUser``.
 
-    Costs a query for the user, every time, and one to read the session if nothing did before.
+    Each call costs a query for the user, and one for the session if it has not been read yet.
     """
     return auth.get_user(as_seen_by(request, login_type))
 
@@ -67,8 +67,8 @@ def login(
 
     :param login_type: None: the one that serves the path
     :param backend: dotted path of the authentication backend, as in Django
-    :param is_permanent: whether the person asked to be remembered; ``PERMANENT_LOGIN`` and
-        ``LIFETIME`` decide what comes of it; None: was not asked
+    :param is_permanent: whether the user asked to be remembered; None: the user was not asked.
+        ``PERMANENT_LOGIN`` and ``LIFETIME`` decide whether the login is permanent.
     """
     seen = as_seen_by(request, login_type)
     get_store(seen).asked_permanent = is_permanent

@@ -1,4 +1,4 @@
-"""What a person may know of their own sessions, and ending them."""
+"""Listing and ending the sessions of the current user."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from .user_agents import describe_device
 
 @dataclass(frozen=True)
 class OwnSession:
-    """One of a user's sessions; tells nothing that would let anybody use it."""
+    """One of a user's sessions, without anything that would give access to it."""
 
-    ses_id: str  #: the hash, to name the session in a form
+    ses_id: str  #: the hash, which names the session in a form
     is_current: bool  #: the one of this request
     is_permanent: bool
     last_updated_at: datetime
     expires_at: datetime
-    user_agent: str  #: of the browser that logged in; "" when it told nothing
+    user_agent: str  #: of the browser that logged in; "" if it sent none
     ip_lock: str
-    logged_in_at: datetime | None  #: None: nobody knows, since the session was adopted
+    logged_in_at: datetime | None  #: None if unknown, as for an adopted session
 
     @property
     def device(self) -> str:
-        """The browser in people's words: "Firefox on Linux"."""
+        """The browser and its system, for example "Firefox on Linux"."""
         return describe_device(self.user_agent)
 
     @property
@@ -44,7 +44,7 @@ class OwnSession:
 
 
 def own_sessions(request: HttpRequest, login_type: str | None = None) -> list[OwnSession]:
-    """Return the unexpired sessions of whoever is logged in, this one first, then the latest.
+    """Return the current user's unexpired sessions, this one first, then the latest.
 
     :param login_type: None: the one that serves the path
 
@@ -56,9 +56,9 @@ def own_sessions(request: HttpRequest, login_type: str | None = None) -> list[Ow
 
 
 def end_own_session(request: HttpRequest, ses_id: str, login_type: str | None = None) -> bool:
-    """End one of the sessions of whoever is logged in; return whether it was theirs and was there.
+    """End one of the current user's sessions; return False if they have no such session.
 
-    Ending the current one logs out. Costs two queries.
+    Ending the current session logs out. Costs two queries.
     """
     store = get_store(request, login_type)
     if ses_id in _own_ses_ids(store):
@@ -70,9 +70,9 @@ def end_own_session(request: HttpRequest, ses_id: str, login_type: str | None = 
 
 
 def end_other_sessions(request: HttpRequest, login_type: str | None = None) -> int:
-    """End all sessions of whoever is logged in but this one, which gets a new identifier.
+    """End the current user's other sessions, and give this one a new identifier.
 
-    Return how many went. Costs one query; the new identifier is stored with the response.
+    Returns how many ended. Costs one query; the new identifier is stored with the response.
     """
     store = get_store(request, login_type)
     session = store.user_session

@@ -10,10 +10,10 @@ __all__ = ["has_more_rights", "superusers_may_switch"]
 
 
 def superusers_may_switch(*, original_user: Any, target_user: Any) -> bool:
-    """Allow superusers to switch. A callable of yours has the same arguments.
+    """Allow superusers to switch. A callable of your own takes the same arguments.
 
-    It is asked at the switch and again on each request of the switched session, which ends as soon
-    as the answer is no. Whatever it answers, nobody can switch to themselves, to an inactive user,
-    to a user with more rights, or from a session that is switched already.
+    It is called at the switch and on each request of the switched session, which ends once the
+    result is False. Some switches are refused in any case: to oneself, to an inactive user, to a
+    user with more rights, and from a session that is switched already.
     """
     return bool(original_user.is_superuser)

@@ -1,7 +1,7 @@
-"""Step-up: what only those may do who have shown a short while ago who they are.
+"""Step-up authentication: views that need a recent login or confirmation (OWASP ASVS 5.0, 7.5).
 
-OWASP ASVS 5.0, 7.5. The time of the last confirmation is kept beside the session's data, where no
-view can set it by chance.
+The time of the last confirmation is kept beside the session's data, where no view can set it by
+mistake.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ logger = logging.getLogger("usersessions.auth")
 #: The page of ``usersessions.urls`` that asks for the password.
 CONFIRM_URL = "usersessions:confirm_password"
 
-#: Methods that do not carry anything that could get lost on the way to the confirmation.
+#: Methods without a body that would be lost on the way to the confirmation.
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
 def confirm_login(request: HttpRequest, login_type: str | None = None) -> None:
-    """Note that the user of a session has just shown who they are, and renew its identifier.
+    """Record that the user has just confirmed the login, and renew the session's identifier.
 
-    For pages with a check of their own, such as a passkey or a one-time code; call it after that.
+    For pages with a check of their own, such as a passkey or a one-time code; call it afterwards.
 
     :param login_type: None: the one that serves the path
-    :raises PermissionDenied: nobody is logged in, or as another user only
+    :raises PermissionDenied: the session is anonymous or switched
 
     ``last_login`` is not touched, ``user_logged_in`` not sent. Stored with the response.
     """
@@ -69,8 +69,8 @@ def is_login_recent(
     :param login_type: None: the one that serves the path
     :raises ValueError: ``max_age`` is less than 1
 
-    False for an anonymous visitor, for a switched session, and where nobody knows the time, as of
-    sessions that were adopted. Costs a query if nothing has read the session before.
+    False for an anonymous session, for a switched one, and if the time is unknown, as for an
+    adopted session. Costs a query if the session has not been read yet.
     """
     _refuse_impossible(max_age)
     store = get_store(request, login_type)
@@ -192,7 +192,7 @@ class _Requirement(RecentLoginOptions):
         if is_login_recent(request, self.max_age):
             return None
         if self.raise_exception:
-            raise PermissionDenied(_("Please confirm first that it is you."))
+            raise PermissionDenied(_("Please confirm your login first."))
         return HttpResponseRedirect(confirm_location(request, self.confirm_url, self.next_page))
 
 
@@ -219,22 +219,22 @@ def redirect_to_login_page(
     next_url: str | None = None,
     redirect_field_name: str = REDIRECT_FIELD_NAME,
 ) -> HttpResponse:
-    """Send an anonymous visitor to the login page, and from there to where they wanted to go."""
-    # Only now: it needs the user model, before which this module is loaded.
+    """Redirect an anonymous visitor to the login page, which leads back to the requested page."""
+    # Imported late: it needs the user model, which is loaded after this module.
     from django.contrib.auth.views import redirect_to_login  # noqa: PLC0415
 
     url = resolve_url(login_url or settings.LOGIN_URL)
-    came_for = next_url or request.get_full_path()
+    target = next_url or request.get_full_path()
     if urlsplit(url).netloc not in ("", request.get_host()):
-        came_for = request.build_absolute_uri(came_for)
-    return redirect_to_login(came_for, url, redirect_field_name)
+        target = request.build_absolute_uri(target)
+    return redirect_to_login(target, url, redirect_field_name)
 
 
 def refuse_other_users(store: SessionStore, user: Any) -> None:
-    """Raise PermissionDenied for whoever is there as a user who is not the session's own.
+    """Raise PermissionDenied if ``request.user`` is not the session's own user.
 
-    That is somebody who has switched user, or for whom another package has put somebody else into
-    ``request.user``: the person at the keyboard cannot know that user's password.
+    So it is after a switch, or if another package has set ``request.user``. The person at the
+    keyboard cannot know that user's password.
     """
     _refuse_switched(store)
     if store.user_session.user_id not in (None, stored_user_id(user.pk)):
@@ -261,4 +261,4 @@ def _refuse_switched(store: SessionStore) -> None:
 
 
 def _other_user() -> str:
-    return _("You are here as another user, whose login only they themselves can confirm.")
+    return _("You are acting as another user. Only that user can confirm this login.")

@@ -1,7 +1,7 @@
-"""Seeing the site as another user, and coming back.
+"""Acting as another user, and switching back.
 
-The original user's id is in the session's data under ``backuserid``, as in TYPO3. What the
-session held before is put aside, out of reach of the target, and comes back on exit.
+The original user's id is in the session's data under ``backuserid``, as in TYPO3. The data that the
+session held before is put aside, out of the target's reach, and restored on exit.
 """
 
 from __future__ import annotations
@@ -41,24 +41,24 @@ from .login import AnyUser, get_store
 
 
 def switch_user(request: HttpRequest, user: Any, *, login_type: str | None = None) -> None:
-    """Go on as another user; ``request.user`` remains behind it as ``request.original_user``.
+    """Switch to another user; the previous ``request.user`` becomes ``request.original_user``.
 
     :param user: the target
     :param login_type: the session to switch; None: the one that serves the path. From the admin,
-        ``"FE"`` shows the frontend as a customer while the backend session stays as it is, and
-        ends together with that one.
+        ``"FE"`` shows the frontend as a customer. The backend session stays as it is; when it
+        ends, the switched session ends, too.
     :raises PermissionDenied: says which rule forbids it (see ``usersessions.auth.permissions``)
 
-    The rules are asked again on each request of the switched session, which is worth nothing from
-    the first refusal on, and after ``SWITCH_MAX_SECONDS``. Sends ``user_switched``. ``last_login``
-    is not touched, ``user_logged_in`` not sent. Stored with the response.
+    The rules are checked again on each request of the switched session, which ends with the first
+    refusal, or after ``SWITCH_MAX_SECONDS``. Sends ``user_switched``. ``last_login`` is not
+    touched, ``user_logged_in`` not sent. Stored with the response.
     """
     store = get_store(request, login_type)
     source = get_store(request)
     original_user: Any = request.user
     _refuse_forbidden(store, original_user, user)
     if store is not request.session:
-        _refuse_forbidden_way(source, store)
+        _refuse_forbidden_source(source, store)
     rebind(
         store,
         user.pk,
@@ -78,16 +78,16 @@ def switch_user(request: HttpRequest, user: Any, *, login_type: str | None = Non
     store.switch_users = users
     rotate_token(request)
     if store is request.session:
-        _go_on_as(request, user, original_user)
+        _set_user(request, user, original_user)
     announce(user_switched, request, users, store.login_type.name)
 
 
 def exit_switch_user(request: HttpRequest, *, login_type: str | None = None) -> AnyUser:
-    """Go back to the original user and their data; return who the session belongs to now.
+    """Switch back to the original user and their data; return the session's user.
 
     :raises PermissionDenied: the session is not switched
 
-    When the switch may not go on any more, or whoever was put aside may not come back, the session
+    If the switch is no longer allowed, or the original user may not log in any more, the session
     ends and an ``AnonymousUser`` is returned. Sends ``user_switched_back``.
     """
     store = get_store(request, login_type)
@@ -98,28 +98,28 @@ def exit_switch_user(request: HttpRequest, *, login_type: str | None = None) -> 
     user_now = _restore(store) if is_there else AnonymousUser()
     rotate_token(request)
     if store is request.session:
-        _go_on_as(request, user_now, None)
+        _set_user(request, user_now, None)
     if users is not None:
         announce(user_switched_back, request, users, store.login_type.name)
     return user_now
 
 
 def get_original_user(request: HttpRequest) -> Any:
-    """Return the user behind the switched session that serves the path, None if it is not one."""
+    """Return the original user of the session that serves the path; None if it is not switched."""
     store = get_store(request)
     store.keys()  # reads it, and both users with it
     return store.switch_users.original_user if store.switch_users else None
 
 
 async def aget_original_user(request: HttpRequest) -> Any:
-    """See ``get_original_user()``. Needs a thread only where there is a session to read."""
+    """See ``get_original_user()``. Needs a thread only if there is a session to read."""
     await get_store(request)._aget_session()
     return get_original_user(request)
 
 
 def _refuse_forbidden(store: SessionStore, original_user: Any, target_user: Any) -> None:
     if store.user_session.is_switched:
-        raise PermissionDenied(_("You have switched user already; exit first."))
+        raise PermissionDenied(_("You have already switched user. Switch back first."))
     refusal = find_refusal(
         original_user=original_user,
         target_user=target_user,
@@ -129,17 +129,17 @@ def _refuse_forbidden(store: SessionStore, original_user: Any, target_user: Any)
         raise PermissionDenied(refusal)
 
 
-def _refuse_forbidden_way(source: SessionStore, target: SessionStore) -> None:
+def _refuse_forbidden_source(source: SessionStore, target: SessionStore) -> None:
     if source.user_session.is_switched:
-        raise PermissionDenied(_("You have switched user already; exit first."))
+        raise PermissionDenied(_("You have already switched user. Switch back first."))
     if target.login_type != get_default_login_type():
-        # Else whoever has stolen a customer's cookie could make a backend session of it.
+        # Otherwise a stolen customer's cookie could become a backend session.
         raise PermissionDenied(
             _("Log in to {} itself to switch user there.").format(target.login_type.name)
         )
 
 
-def _go_on_as(request: HttpRequest, user: Any, original_user: Any) -> None:
+def _set_user(request: HttpRequest, user: Any, original_user: Any) -> None:
     async def auser() -> Any:
         return user
 
@@ -149,9 +149,10 @@ def _go_on_as(request: HttpRequest, user: Any, original_user: Any) -> None:
 
 
 def _source_meta(source: SessionStore, store: SessionStore, original_user: Any) -> SessionMeta:
-    """Return with which other session this one is to end: the one that the original user is in.
+    """Return what names the original user's session, with which the switched one ends.
 
-    None if it is this very one, or if the user came by another way, as with an API's token.
+    Empty if both are the same session, or if the user is logged in by other means, such as an API
+    token.
     """
     if source is store or source.user_session.user_id != original_user.pk:
         return {}
@@ -159,7 +160,7 @@ def _source_meta(source: SessionStore, store: SessionStore, original_user: Any) 
 
 
 def _restore(store: SessionStore) -> AnyUser:
-    """Bring back what was put aside; an empty session where nothing was."""
+    """Restore what was put aside; end the session if that was an empty one."""
     aside = store.user_session.meta[ASIDE]
     data = aside["data"]
     owner = find_user(aside["user_id"])
@@ -184,7 +185,7 @@ def _restore(store: SessionStore) -> AnyUser:
 
 
 def _auth_data(user: Any) -> dict[str, Any]:
-    """Return what ``django.contrib.auth.login()`` writes into the session for a user."""
+    """Return what ``django.contrib.auth.login()`` writes into a session."""
     return {
         auth.SESSION_KEY: user._meta.pk.value_to_string(user),
         auth.BACKEND_SESSION_KEY: _backend_of(user),

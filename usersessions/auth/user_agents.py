@@ -1,4 +1,4 @@
-"""Telling people in their own words which device a session belongs to."""
+"""Describing a device by its User-Agent header."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 from django.utils.translation import gettext as _
 
-# The first match counts: most browsers also name the ones that they descend from.
+# The first match counts: most browsers also name those that they derive from.
 BROWSERS = [
     (r"Edg(e|A|iOS)?/", "Edge"),
     (r"OPR/|Opera", "Opera"),
@@ -28,7 +28,7 @@ SYSTEMS = [
 
 
 def describe_device(user_agent: str) -> str:
-    """Return a User-Agent header as "Firefox on Linux", or as much of that as it tells."""
+    """Return for example "Firefox on Linux", or the part of it that the header names."""
     browser = _first_match(BROWSERS, user_agent)
     system = _first_match(SYSTEMS, user_agent)
     if browser and system:

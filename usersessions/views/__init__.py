@@ -1,4 +1,4 @@
-"""The pages that a site can include: confirming a login, one's own sessions, switching user."""
+"""Pages for sites to include: confirming a login, one's own sessions, switching user."""
 
 from .confirm_password import ConfirmPasswordView
 from .own_sessions import OwnSessionsView

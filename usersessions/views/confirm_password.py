@@ -1,4 +1,4 @@
-"""Asking for the password once more, before what ``recent_login_required()`` guards."""
+"""The page that asks for the password before a view with ``recent_login_required()``."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from .forms import ConfirmPasswordForm
 from .named_login_type import find_named_login_type
 
 
-# Whether somebody is logged in is asked of the session that is to be confirmed.
+# dispatch() checks the login of the session that is to be confirmed.
 @method_decorator(login_not_required, name="dispatch")
 class ConfirmPasswordView(RedirectURLMixin, FormView):  # type: ignore[type-arg]
     """Confirms the login of the session that ``login_type`` names, and goes on to ``next``.
 
-    Anonymous visitors are sent to the login page, which confirms as well. 403 for whoever has
-    switched user. ``last_login`` is not touched, ``user_logged_in`` not sent.
+    Anonymous visitors are redirected to the login page, as a login confirms, too. Answers 403 in a
+    switched session. ``last_login`` is not touched, ``user_logged_in`` not sent.
     """
 
     form_class = ConfirmPasswordForm
@@ -53,9 +53,9 @@ class ConfirmPasswordView(RedirectURLMixin, FormView):  # type: ignore[type-arg]
         return super().dispatch(request, *args, **kwargs)
 
     def has_password(self) -> bool:
-        """Return whether to ask for the password; others are asked to log in again.
+        """Return whether to ask for the password; if not, users are asked to log in again.
 
-        Override it where users of another authentication backend, such as LDAP, have one.
+        Override it if users have a password in another authentication backend, such as LDAP.
         """
         return bool(self.user.has_usable_password())
 

@@ -1,4 +1,4 @@
-"""The form that asks for the password of whoever is logged in."""
+"""The form that asks for the current user's password."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from django.views.decorators.debug import sensitive_variables
 
 
 class ConfirmPasswordForm(forms.Form):
-    """Checks a password as Django's login form does, by the site's authentication backends.
+    """Checks a password with the site's authentication backends, as Django's login form does.
 
-    So they, and what listens to ``user_login_failed``, can count failures and lock out.
+    So backends and receivers of ``user_login_failed`` can count failures and lock users out.
 
-    :param user: whose password it must be
+    :param user: the current user
     """
 
     error_messages = {"invalid_password": _("This is not your password. Please try again.")}
@@ -35,7 +35,7 @@ class ConfirmPasswordForm(forms.Form):
     @sensitive_variables()
     def clean_password(self) -> str:
         password: str = self.cleaned_data["password"]
-        # "username" whatever USERNAME_FIELD is called, as from Django's own login form.
+        # Always "username", as from Django's login form, whatever USERNAME_FIELD is.
         found: Any = authenticate(
             self.request, username=self.user.get_username(), password=password
         )

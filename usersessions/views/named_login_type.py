@@ -10,7 +10,7 @@ from ..conf import get_login_types
 
 
 def find_named_login_type(parameters: Mapping[str, str]) -> str | None:
-    """Return what ``login_type`` names, None if nothing; 400 for one that does not exist."""
+    """Return the value of ``login_type``, None if it is missing; 400 for an unknown one."""
     name = parameters.get("login_type") or None
     if name is not None and name not in get_login_types():
         raise BadRequest(f"There is no login type {name!r}.")

@@ -1,4 +1,4 @@
-"""A user's own sessions: seeing them, and ending one, the others or all."""
+"""The page of a user's own sessions, which ends one, all others or all of them."""
 
 from __future__ import annotations
 
@@ -25,17 +25,16 @@ from ..switching.state import is_switched
 
 @method_decorator([csrf_protect, never_cache], name="dispatch")
 class OwnSessionsView(LoginRequiredMixin, TemplateView):
-    """Lists the sessions of whoever is logged in to the login type that serves the path.
+    """Lists the current user's sessions of the login type that serves the path.
 
-    By POST, ``end`` ends ``"others"`` or ``"all"``, and any other value the session of that
-    ``ses_id``; somebody else's is not found. That takes a recent login (``CONFIRM_MAX_AGE``), as in
-    OWASP ASVS 5.0, 7.5.2; without one the page offers to confirm instead. 403 for whoever has
-    switched user.
+    In a POST, ``end`` is ``"others"``, ``"all"`` or the ``ses_id`` of one of these sessions. Ending
+    takes a recent login (``CONFIRM_MAX_AGE``), as in OWASP ASVS 5.0, 7.5.2; without one, the page
+    offers to confirm the login. A POST in a switched session is answered with 403.
     """
 
     template_name = "usersessions/own_sessions.html"
     confirm_url = CONFIRM_URL
-    #: URL or its name, for who has ended all sessions; None: ``LOGOUT_REDIRECT_URL``, else
+    #: URL or name of the page after all sessions have ended; None: ``LOGOUT_REDIRECT_URL``, else
     #: ``LOGIN_URL``.
     logged_out_page: str | None = None
 
@@ -56,7 +55,7 @@ class OwnSessionsView(LoginRequiredMixin, TemplateView):
         return answer
 
     def end(self, request: HttpRequest) -> HttpResponseRedirect:
-        """End what the form names, and tell how it went."""
+        """End the sessions that the form names, and show a message."""
         which = request.POST.get("end", "")
         if which == "all":
             auth.end_other_sessions(request)
@@ -69,7 +68,7 @@ class OwnSessionsView(LoginRequiredMixin, TemplateView):
         elif auth.end_own_session(request, which):
             text = _("The session has ended.")
         else:
-            text = _("That session had ended already.")
+            text = _("That session has already ended.")
         messages.success(request, text, fail_silently=True)
         is_logged_out = get_store(request).user_session.is_anonymous
         return HttpResponseRedirect(self.get_logged_out_url() if is_logged_out else request.path)
@@ -80,7 +79,7 @@ class OwnSessionsView(LoginRequiredMixin, TemplateView):
         )
 
     def _get_confirm_url(self) -> str:
-        """Return where to confirm the login; "" for whoever has switched user, and cannot."""
+        """Return the URL that confirms the login; "" in a switched session, where it is refused."""
         if is_switched(get_store(self.request).user_session):
             return ""
         return confirm_location(self.request, self.confirm_url)

@@ -1,4 +1,4 @@
-"""Switching user by POST; each view redirects to ``next``, else to LOGIN_REDIRECT_URL."""
+"""Switching user by POST. The views redirect to ``next``, else to ``LOGIN_REDIRECT_URL``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .named_login_type import find_named_login_type
 def switch_user(request: HttpRequest) -> HttpResponse:
     """Switch to the user whose primary key is in ``user``; ``login_type`` may name the session.
 
-    400 for a login type that does not exist, 403 where switching is refused, 404 for no such user.
+    Answers 400 for an unknown login type, 403 if switching is refused, 404 for an unknown user.
     """
     auth.switch_user(request, _posted_user(request), login_type=find_named_login_type(request.POST))
     return redirect(_next_url(request))
@@ -29,7 +29,10 @@ def switch_user(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def exit_switch_user(request: HttpRequest) -> HttpResponse:
-    """Go back to the original user; ``login_type`` may name the session. 403 if not switched."""
+    """Switch back to the original user; ``login_type`` may name the session.
+
+    Answers 400 for an unknown login type, 403 if the session is not switched.
+    """
     auth.exit_switch_user(request, login_type=find_named_login_type(request.POST))
     return redirect(_next_url(request))
 
@@ -41,7 +44,7 @@ def _posted_user(request: HttpRequest) -> Any:
         user = None
     if user is None:
         if not request.user.is_superuser:
-            # Whoever may not switch is not told which users there are, either.
+            # Users who may not switch do not learn which keys exist.
             raise PermissionDenied(_("You may not switch user."))
         raise Http404(_("There is no such user."))
     return user
