@@ -1,4 +1,4 @@
-"""Settings of the demo site; what concerns ``usersessions`` is also in the README."""
+"""Settings of the demo site; those for ``usersessions`` are also in the README."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The app's place in a Django site."""
+"""The configuration of the app."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class UserSessionsConfig(AppConfig):
 
     def import_models(self) -> None:
         super().import_models()
-        # Only now: it needs models. And not later: receivers that other apps connect in ready(),
-        # or on being searched by the admin, are to see the session under its new identifier.
+        # Imported here because it needs models. Connected before ready(), so that the receivers of
+        # other apps run later, and see the session under its new identifier.
         from .receivers import elevate_on_login  # noqa: PLC0415
 
         user_logged_in.connect(elevate_on_login, dispatch_uid="usersessions.login")
 
     def ready(self) -> None:
-        # Only now: these modules need the user model or its settings.
+        # Imported here because these modules need the user model or its settings.
         from . import checks, receivers  # noqa: PLC0415
         from .signals import user_switched, user_switched_back  # noqa: PLC0415
 
@@ -35,8 +35,8 @@ class UserSessionsConfig(AppConfig):
         for signal in (user_switched, user_switched_back):
             signal.connect(receivers.log_switch, dispatch_uid="usersessions.log_switch")
         for model in _user_models():
-            # Never without a sender: a receiver of every model's deletion would take Django's
-            # fast deletes from the whole site.
+            # Always with a sender: a receiver for all models would disable Django's fast deletes
+            # for the whole site.
             post_save.connect(
                 receivers.end_sessions_on_change, model, dispatch_uid=f"usersessions.{model}"
             )
@@ -46,9 +46,9 @@ class UserSessionsConfig(AppConfig):
 
 
 def _user_models() -> list[type]:
-    """Return the models whose objects are users under one key, as signals name them as senders.
+    """Return the models whose objects are users, any of which may be the sender of a signal.
 
-    Those are the user model, its proxies and children, and the parents that lend it their key.
+    They are the user model, its proxies and children, and the parents that share its key.
     """
     models: list[type] = [
         model for model in apps.get_models() if issubclass(model, get_user_model())

@@ -1,4 +1,4 @@
-"""Sessions of websockets, for Django Channels."""
+"""Sessions for websockets with Django Channels."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from .request.by_login_type import UserSessions, get_login_type_for
 
 
 class SessionMiddleware:
-    """Puts the session of a login type into ``scope["session"]``, by the rules of a request.
+    """Puts the session of a login type into ``scope["session"]``, by the rules for a request.
 
-    Takes the place of Channels' ``CookieMiddleware`` and ``SessionMiddleware``, which know one
-    cookie and see neither host nor address: ``SessionMiddleware(AuthMiddleware(URLRouter(...)))``.
+    Replaces Channels' ``CookieMiddleware`` and ``SessionMiddleware``, which know a single cookie
+    and neither host nor address: ``SessionMiddleware(AuthMiddleware(URLRouter(...)))``.
 
-    :param inner: the application inside
+    :param inner: the wrapped application
     :param login_type: None: the one that serves the path
-    :raises UnknownLoginType: when a connection comes in, and there is none of this name
+    :raises UnknownLoginType: on a connection, if there is no such login type
     """
 
     def __init__(self, inner: Any, login_type: str | None = None) -> None:

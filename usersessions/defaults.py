@@ -1,4 +1,4 @@
-"""What can be set for a login type: every default, with its unit and which values are right."""
+"""The settings of a login type: every default, with its unit and the values allowed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.utils.module_loading import import_string
 
 
 class Setting(NamedTuple):
-    """One key of a login type: its default, which values are right, and what to say of others."""
+    """One setting: its default, which values are valid, and what a message says they must be."""
 
     default: Any
     is_valid: Callable[[Any], bool]
@@ -35,8 +35,8 @@ def _matches(pattern: str) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, str) and re.fullmatch(pattern, value, re.A) is not None
 
 
-# Name and token together stay below the 4096 bytes that browsers take (OWASP ASVS 5.0, 3.3.5).
-# Of a longer path than 1024 bytes they take no notice (RFC 6265bis, 5.6).
+# Name and token together stay below the 4096 bytes that browsers accept (OWASP ASVS 5.0, 3.3.5).
+# Browsers ignore a path longer than 1024 bytes (RFC 6265bis, 5.6).
 _cookie_name = _matches(r"[\w!#$%&'*+.^`|~-]{1,256}")
 _cookie_domain = _matches(r"\.?[\w.-]{1,253}")
 _cookie_path = _matches(r"/[ -:<-~]{0,1023}")
@@ -49,7 +49,7 @@ def _text(value: Any) -> bool:
 def _imported(value: Any) -> Any:
     try:
         return import_string(value) if isinstance(value, str) else value
-    except (ImportError, ValueError):  # ValueError: "." and the like
+    except (ImportError, ValueError):  # ValueError: a path such as "."
         return None
 
 
@@ -76,7 +76,7 @@ _SECONDS = "an integer of at least 0 (seconds)"
 _CALLABLE = "a callable or the dotted path of one"
 
 SETTINGS: dict[str, Setting] = {
-    # Where sessions are stored, and how.
+    # The storage.
     "BACKEND": Setting(
         None,
         _class_with("validate_configuration", "remove_by_user"),
@@ -91,13 +91,13 @@ SETTINGS: dict[str, Setting] = {
     "MAX_DATA_SIZE": Setting(
         1_048_576, _whole(0), "an integer of at least 0 (bytes; 0 means no limit)"
     ),
-    # How long sessions live, in seconds.
+    # Lifetimes, in seconds.
     "TIMEOUT": Setting(6000, _whole(0), _SECONDS),  # user sessions; 0 logs out at once
     "LIFETIME": Setting(0, _whole(0), _SECONDS),  # permanent cookies; 0: until the browser closes
     "ANONYMOUS_LIFETIME": Setting(86400, _whole(0), _SECONDS),
     "MAX_LIFETIME": Setting(0, _whole(0), _SECONDS),  # from login, absolute; 0: none
     "MAX_SESSIONS_PER_USER": Setting(0, _whole(0), "an integer of at least 0 (0 means any number)"),
-    "CONFIRM_MAX_AGE": Setting(300, _whole(0), _SECONDS),  # of a recent login; 0: nobody is asked
+    "CONFIRM_MAX_AGE": Setting(300, _whole(0), _SECONDS),  # of a recent login; 0: no confirmation
     "MAX_SESSIONS_REACHED": Setting(
         "end-oldest",
         _one_of("end-oldest", "refuse-login"),
@@ -113,7 +113,7 @@ SETTINGS: dict[str, Setting] = {
         lambda value: _whole(0, 100)(value) or (isinstance(value, float) and 0 <= value <= 100),
         "a number from 0 to 100 (percent)",
     ),
-    # Where a session may be used from.
+    # The addresses that may use a session.
     "LOCK_IP": Setting(0, _whole(0, 4), "an integer from 0 to 4"),  # IPv4 parts
     "LOCK_IPV6": Setting(0, _whole(0, 8), "an integer from 0 to 8"),  # IPv6 blocks
     "CLIENT_IP": Setting("usersessions.conf.remote_addr", _callable, _CALLABLE),
@@ -146,13 +146,13 @@ SETTINGS: dict[str, Setting] = {
         False, lambda value: isinstance(value, bool), "True or False"
     ),
     "URL_PREFIXES": Setting([], _prefixes, 'a list of path prefixes that start with "/"'),
-    # Whose sessions are taken over.
+    # The previous engine, whose sessions are adopted.
     "ADOPT_FROM": Setting(
         None,
         lambda value: value is None or _text(value),
         "None or the dotted path of the SESSION_ENGINE that the site had",
     ),
-    # Who may switch to whom, and for how long.
+    # Switching user: who may, and for how long.
     "SWITCH_PERMISSION": Setting(
         "usersessions.auth.permissions.superusers_may_switch", _callable, _CALLABLE
     ),
@@ -161,7 +161,7 @@ SETTINGS: dict[str, Setting] = {
 
 DATABASE_BACKEND = "usersessions.backends.database.DatabaseSessionBackend"
 
-#: The login types that every site has, and where their defaults differ from those above.
+#: The login types of every site, with the defaults that differ from those above.
 BUILT_IN: dict[str, dict[str, Any]] = {
     "BE": {
         "BACKEND": DATABASE_BACKEND,

@@ -1,4 +1,4 @@
-"""The tables of backend and frontend sessions, with the columns that TYPO3 gives them."""
+"""The tables of backend and frontend sessions, with TYPO3's columns."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from .session.user_keys import UserId, stored_user_id
 
 
 class AbstractUserSession(models.Model):
-    """One stored session; the base of a project's own session table.
+    """One stored session; the base class for a project's own session table.
 
-    Rows are written by ``DatabaseSessionBackend`` alone; everybody else only reads them.
+    Only ``DatabaseSessionBackend`` writes rows; other code may read them.
     """
 
     ses_id = models.CharField(_("hash"), max_length=190, primary_key=True)
@@ -33,12 +33,12 @@ class AbstractUserSession(models.Model):
 
     @property
     def user_id(self) -> UserId | None:
-        """The key of the user whom the session is bound to, None for an anonymous one."""
+        """The key of the session's user; None if it is anonymous."""
         return stored_user_id(self.ses_userid)
 
     @property
     def short_hash(self) -> str:
-        """The first 8 digits of the hash: enough to tell sessions apart, too few to be a key."""
+        """The first 8 digits of the hash: enough to tell sessions apart, too few to find one."""
         return self.ses_id[:8]
 
 
@@ -59,7 +59,7 @@ class FrontendSession(AbstractUserSession):
     class Meta(AbstractUserSession.Meta):
         db_table = "fe_sessions"
         indexes = [
-            # The admin's lists find permanent sessions there, too, without reading the rows.
+            # Includes ses_permanent, so that the admin's lists can filter by the index alone.
             models.Index(fields=["ses_tstamp", "ses_userid", "ses_permanent"]),
             models.Index(fields=["ses_userid"]),
         ]

@@ -1,4 +1,4 @@
-"""Whose address a request comes from, at a site that is behind proxies of its own."""
+"""The client's address, for a site behind proxies of its own."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from collections.abc import Sequence
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 
-#: Stands for whoever is behind a Unix socket, which has no address: a process of this machine.
+#: Used for a connection by a Unix socket, which has no address.
 LOOPBACK = "127.0.0.1"
 
-#: What python-ipware is shown instead of the request's headers, so that it believes no other.
+#: The only header that python-ipware gets to see; it is made here.
 CHAIN = "CHAIN"
 
 
 class TrustedProxies:
     """A ``CLIENT_IP`` that follows a header back to the client, through known proxies only.
 
-    :param networks: the proxies in the order in which a request passes them, one entry for each: an
-        address or a network such as ``"10.0.0.0/8"``
-    :param count: how many proxies there are, where their addresses are not known. Only for a site
-        that nobody can reach past them: whoever connects is believed to be the last one
-    :param header: what the proxies write, each the address that it was called from, at the end
+    :param networks: an address or a network such as ``"10.0.0.0/8"`` for each proxy, in the order
+        in which a request passes them
+    :param count: the number of proxies, if their addresses are not known. Only for a site that
+        cannot be reached without them: the address that connects is taken for the last proxy
+    :param header: to its end each proxy appends the address that connected to it
     :raises ImproperlyConfigured: python-ipware is missing, or not exactly one of ``networks`` and
-        ``count`` is given, or wrong
+        ``count`` is given, or it is wrong
 
-    What the client has put into the header stands in front of what the proxies wrote, and is not
-    read. A request whose way does not fit counts as one of whoever connected (``REMOTE_ADDR``):
-    that is the client itself, or the last proxy, whose lock then lets in all who come like that.
+    The client may have sent the header, too: its part precedes the proxies' and is ignored. For a
+    request that did not pass these proxies, the address that connected counts (``REMOTE_ADDR``):
+    the client's, or the last proxy's. A session locked to the latter is open to all such requests.
     """
 
     def __init__(
@@ -62,11 +62,11 @@ class TrustedProxies:
         self.header = header
 
     def __call__(self, request: HttpRequest) -> str:
-        """Return the address of the client, of whoever connected where that cannot be told."""
+        """Return the client's address; if the header does not tell it, the one that connected."""
         connected = str(request.META.get("REMOTE_ADDR", ""))
         written = request.headers.get(self.header, "").split(",")
-        # One entry by each proxy. python-ipware would skip those that are no addresses and take the
-        # client's own instead, and would not look at who has connected.
+        # One entry of each proxy, and the address that connected, which python-ipware would not
+        # check. Given the whole header, it would replace invalid entries by the client's own.
         chain = [*written[-self.count :], connected or LOOPBACK]
         address, _ = self._ipware.get_client_ip({CHAIN: ",".join(chain)}, strict=True)
         return connected if address is None else str(address)

@@ -1,7 +1,7 @@
-"""Fixtures for pytest, and ``usersessions_clients = true`` for those of pytest-django.
+"""Fixtures for pytest, and the option ``usersessions_clients``.
 
-pytest loads this wherever the package is installed: until a fixture is asked for, nothing here may
-need Django, its settings, or pytest-django.
+pytest loads this module wherever the package is installed. So nothing here may need Django, its
+settings or pytest-django before a fixture is requested.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getini("usersessions_clients"):
-        # Here and not as an entry point: of two plugins' fixtures, those registered last count.
+        # Not by an entry point: the fixtures that are registered last override pytest-django's.
         config.pluginmanager.register(PytestDjangoNames(), "usersessions-clients")
 
 
@@ -58,7 +58,7 @@ def usersessions_admin_client(admin_user: Any) -> Client:
 
 @pytest.fixture
 def usersessions_live_login(live_server: Any) -> Callable[..., LoginCookie]:
-    """Log a user in to pytest-django's ``live_server``: ``(user, login_type=None)`` to a cookie."""
+    """A function ``(user, login_type=None)``: logs in to ``live_server``, returns the cookie."""
     from .test import make_login_cookie
 
     def log_in(user: Any, login_type: str | None = None) -> LoginCookie:
@@ -68,7 +68,7 @@ def usersessions_live_login(live_server: Any) -> Callable[..., LoginCookie]:
 
 
 class PytestDjangoNames:
-    """Our clients under the names that pytest-django has for Django's."""
+    """Our clients under pytest-django's names for Django's clients."""
 
     @pytest.fixture
     def client(self, usersessions_client: Client) -> Client:

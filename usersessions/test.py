@@ -23,11 +23,11 @@ from .store import SessionStore
 
 
 class ClientSession(SessionStore):
-    """The session that a client's cookie names; call it for the one of another login type.
+    """The session of a client's cookie; call it to get the one of another login type.
 
-    The client's cookie follows what happens to the session: ``save()`` and ``flush()`` need no
-    request to tell the client. Looking into a session that there is not yet stores nothing; asking
-    for its ``session_key`` does, since Django's client always has one.
+    ``save()`` and ``flush()`` update the client's cookie without a request. Reading a session that
+    is not stored yet stores nothing; reading its ``session_key`` does, since Django's client always
+    has one.
     """
 
     def __init__(self, client: ClientMixin, login_type: LoginType) -> None:
@@ -36,13 +36,13 @@ class ClientSession(SessionStore):
         self._client = client
 
     def __call__(self, login_type: str | None = None) -> ClientSession:
-        """Return the client's session of a login type; None: of the default one."""
+        """Return the client's session of a login type; None: the default one."""
         found = get_default_login_type() if login_type is None else get_login_type(login_type)
         return ClientSession(self._client, found)
 
     @property
     def session_key(self) -> str | None:
-        """The identifier of the session, which is stored if it has none yet; None after a flush."""
+        """The session's identifier; stores the session if it has none. None after a flush."""
         self._get_session()
         if self._session_key is None and not self.has_ended_cookie:
             self.save()
@@ -61,11 +61,11 @@ class ClientSession(SessionStore):
 
 
 class ClientMixin(DjangoClientMixin):
-    """What both clients know of login types; without one, they mean the default login type."""
+    """Login types for both clients; without an argument, the default login type is meant."""
 
     cookies: SimpleCookie
     defaults: Any
-    #: Makes a request to the host that the client calls, for which its cookies are signed.
+    #: Makes a request to the client's host, for which its cookies are signed.
     _factory: ClassVar[type[RequestFactory | AsyncRequestFactory]]
 
     @property
@@ -74,13 +74,13 @@ class ClientMixin(DjangoClientMixin):
         return ClientSession(self, get_default_login_type())
 
     async def asession(self, login_type: str | None = None) -> ClientSession:
-        """Return the session of a login type, read, and stored if it was not yet."""
+        """Return the session of a login type, stored and read."""
         session = self.session(login_type)
         await sync_to_async(getattr)(session, "session_key")
         return session
 
     def login(self, *, login_type: str | None = None, **credentials: Any) -> bool:
-        """Log in whoever the credentials belong to; return False if that is nobody."""
+        """Log in the user with these credentials; return False if there is none."""
         user = auth.authenticate(**credentials)
         if user is None:
             return False
@@ -98,7 +98,7 @@ class ClientMixin(DjangoClientMixin):
     def force_login(
         self, user: Any, backend: str | None = None, login_type: str | None = None
     ) -> None:
-        """Log a user in without a password, and under a new identifier.
+        """Log a user in without a password, under a new identifier.
 
         :param backend: dotted path of the authentication backend; None: the first that can
         """
@@ -113,7 +113,7 @@ class ClientMixin(DjangoClientMixin):
         await self._alogin(user, user.backend, login_type)
 
     def logout(self, login_type: str | None = None) -> None:
-        """End the session of one login type; the others stay, and so do all other cookies."""
+        """End the session of one login type; other sessions and cookies stay."""
         request = self._new_request(self.session(login_type))
         request.user = auth.get_user(request)
         auth.logout(request)
@@ -164,7 +164,7 @@ class AsyncClient(ClientMixin, DjangoAsyncClient):
 
 
 class LoginCookie(TypedDict):
-    """A session cookie in the words of Selenium's ``add_cookie()`` and Playwright."""
+    """A session cookie in the form that Selenium's ``add_cookie()`` and Playwright take."""
 
     name: str
     value: str

@@ -12,12 +12,12 @@ from .models import Product
 
 SESSION_KEY = "basket"
 
-#: The most of one product that a basket takes.
+#: How many of one product a basket may hold.
 MAX_QUANTITY = 99
 
 
 class QuantityTooHigh(ValueError):
-    """A basket would hold more than ``MAX_QUANTITY`` of one product."""
+    """The basket would hold more than ``MAX_QUANTITY`` of one product."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class BasketLine:
 
 
 class Basket:
-    """The basket of one session; reads the session only when it is asked for something.
+    """The basket of one session; reads the session on first use.
 
     Looking into it never writes, so that a visitor who only looks has no session. With its last
     product the key leaves the session, which ends an otherwise empty one.
@@ -49,7 +49,7 @@ class Basket:
 
     @property
     def count(self) -> int:
-        """How many things are in the basket. Costs no query of its own."""
+        """How many items are in the basket. Costs no query of its own."""
         return sum(self.quantities.values())
 
     @property
@@ -58,7 +58,7 @@ class Basket:
 
     @cached_property
     def lines(self) -> list[BasketLine]:
-        """What is in the basket, without products that are not sold any more.
+        """What is in the basket, without products that are no longer sold.
 
         Costs one query, none for an empty basket.
         """
@@ -82,7 +82,7 @@ class Basket:
         self.set_quantity(slug, self.quantities.get(slug, 0) + quantity)
 
     def set_quantity(self, slug: str, quantity: int) -> None:
-        """Have exactly this many of a product; 0 removes it.
+        """Set the quantity of a product; 0 removes it.
 
         :raises QuantityTooHigh: the basket stays as it was
         """
@@ -100,7 +100,7 @@ class Basket:
             self._store(quantities)
 
     def remove_unsold(self) -> bool:
-        """Take out what is not sold any more; return whether there was such a product."""
+        """Take out products that are no longer sold; return whether there were any."""
         sold = {line.product.slug: line.quantity for line in self.lines}
         if sold == self.quantities:
             return False

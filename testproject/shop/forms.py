@@ -12,7 +12,7 @@ from .basket import MAX_QUANTITY
 
 
 class QuantityForm(forms.Form):
-    """Checks a quantity, with one message for everything that can be wrong with it.
+    """Checks a quantity, with one message for every mistake.
 
     :param lowest: 1 for adding a product, 0 where that removes it
     """
@@ -37,7 +37,7 @@ class QuantityForm(forms.Form):
 
     @property
     def problem(self) -> str:
-        """What is wrong with the quantity, for people; "" when nothing is."""
+        """What is wrong with the quantity, for the visitor; "" if it is valid."""
         return " ".join(str(error) for error in self.errors.get("quantity", []))
 
 

@@ -170,7 +170,7 @@ def test_admin_tells_of_a_switch_and_offers_the_way_back(
     client.force_login(superuser, login_type="BE")
     action = {"action": "switch_user_BE", "_selected_action": editor.pk}
     page = client.post("/admin/auth/user/", action, follow=True).content.decode()
-    assert "You work as <strong>editor</strong>. You are admin." in page
+    assert "You are admin, acting as <strong>editor</strong>." in page
     client.post("/usersessions/exit-switch-user/", {"login_type": "BE"})
-    assert "You work as" not in client.get("/admin/").content.decode()
+    assert "acting as" not in client.get("/admin/").content.decode()
     assert client.session("BE").user_session.user_id == superuser.pk

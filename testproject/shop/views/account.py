@@ -1,4 +1,4 @@
-"""A customer's account: logging in and out, the password."""
+"""A customer's account: logging in and out, changing the password."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..forms import LoginForm
 
 
 class LoginView(auth_views.LoginView):
-    """Django's login page, with "Remember me". A basket filled before stays."""
+    """Django's login page with "Remember me". The basket is kept."""
 
     form_class = LoginForm
     template_name = "shop/login.html"
@@ -40,14 +40,14 @@ class PasswordChangeView(auth_views.PasswordChangeView):
     def form_valid(self, form: Any) -> HttpResponse:
         response = super().form_valid(form)
         messages.success(
-            self.request, _("Your password is changed. All your other sessions have ended.")
+            self.request, _("Your password has been changed. All your other sessions have ended.")
         )
         return response
 
 
 @require_POST
 def log_out(request: HttpRequest) -> HttpResponse:
-    """End the frontend session; whoever is logged in to the backend stays so."""
+    """End the frontend session; a login to the backend stays."""
     auth.logout(request)
     messages.success(request, _("You are logged out."))
     return redirect("shop:catalogue")
@@ -57,5 +57,5 @@ def log_out(request: HttpRequest) -> HttpResponse:
 @never_cache
 @login_required
 def show_account(request: HttpRequest) -> HttpResponse:
-    """Show where to go from here, and who is logged in to the backend in the same browser."""
+    """Show links, and the user who is logged in to the backend in the same browser."""
     return render(request, "shop/account.html", {"backend_user": auth.get_user(request, "BE")})

@@ -16,9 +16,9 @@ from ..models import Product
 
 @require_safe
 def show_basket(request: HttpRequest) -> HttpResponse:
-    """Show the basket; writes only if something in it is not sold any more."""
+    """Show the basket; writes only if it holds a product that is no longer sold."""
     if Basket(request.session).remove_unsold():
-        messages.info(request, _("We took out of your basket what we no longer sell."))
+        messages.info(request, _("We removed items from your basket that we no longer sell."))
     return render(request, "shop/basket.html", {"max_quantity": MAX_QUANTITY})
 
 
@@ -58,7 +58,7 @@ def update_product(request: HttpRequest, slug: str) -> HttpResponse:
 
 @require_POST
 def remove_product(request: HttpRequest, slug: str) -> HttpResponse:
-    """Take a product out, whether it is in the basket or not."""
+    """Remove a product from the basket, if it is in there."""
     Basket(request.session).remove(slug)
     return redirect("shop:basket")
 

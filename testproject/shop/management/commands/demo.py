@@ -26,7 +26,7 @@ EDITOR_PERMISSIONS = [
 class Command(BaseCommand):
     help = (
         "Prepare the database and the demo users, and serve the shop on this computer only. "
-        "Works only with DEBUG, because the passwords are no secret."
+        "Works only with DEBUG, because the passwords are well known."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -107,12 +107,12 @@ def _port(value: str) -> int:
 
 
 def _refuse_unusable(port: int) -> None:
-    """Find out before anything is printed; runserver would tell of success first.
+    """Check the port before anything is printed; runserver would print its address first.
 
     :raises CommandError: the port is taken, or is not for this user
     """
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As runserver does: else a port is refused for a minute after the demo was stopped.
+        # As runserver does: otherwise a port is refused for a minute after the demo was stopped.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
