@@ -131,6 +131,37 @@ def configure(engine: str, url: str, name: str | None) -> None:
     django.setup()
 
 
+def send_request(handler: Any, cookies: list[str], visitor: int, method: str) -> bool:
+    """Send one request of a visitor, and keep the cookie; return whether the answer is right."""
+    headers: list[tuple[str, str]] = []
+
+    def start_response(status: str, sent: list[tuple[str, str]], *rest: Any) -> Any:
+        headers.extend(sent)
+
+    body: Any = handler(
+        {
+            "REQUEST_METHOD": method,
+            "PATH_INFO": "/",
+            "QUERY_STRING": f"visitor={visitor}",
+            "SERVER_NAME": "shop.example",
+            "SERVER_PORT": "80",
+            "REMOTE_ADDR": "192.0.2.1",
+            "HTTP_COOKIE": cookies[visitor],
+            "wsgi.url_scheme": "http",
+            "wsgi.input": io.BytesIO(),
+            "wsgi.errors": sys.stderr,
+        },
+        start_response,
+    )
+    answer = b"".join(body)
+    body.close()
+    for name, value in headers:
+        if name == "Set-Cookie":
+            morsels = SimpleCookie(value).values()
+            cookies[visitor] = "; ".join(f"{m.key}={m.value}" for m in morsels)
+    return answer == str(visitor).encode()
+
+
 def send_requests(engine: str, url: str, rate: int, pipe: Connection) -> None:
     """Send requests until told to stop, half of them writing; a process of its own."""
     configure(engine, url, DATABASE)
@@ -139,35 +170,6 @@ def send_requests(engine: str, url: str, rate: int, pipe: Connection) -> None:
     finished: list[tuple[float, float, bool]] = []
     numbers, is_over = count(), threading.Event()
 
-    def send(visitor: int, method: str) -> bool:
-        headers: list[tuple[str, str]] = []
-
-        def start_response(status: str, sent: list[tuple[str, str]], *rest: Any) -> Any:
-            headers.extend(sent)
-
-        body: Any = handler(
-            {
-                "REQUEST_METHOD": method,
-                "PATH_INFO": "/",
-                "QUERY_STRING": f"visitor={visitor}",
-                "SERVER_NAME": "shop.example",
-                "SERVER_PORT": "80",
-                "REMOTE_ADDR": "192.0.2.1",
-                "HTTP_COOKIE": cookies[visitor],
-                "wsgi.url_scheme": "http",
-                "wsgi.input": io.BytesIO(),
-                "wsgi.errors": sys.stderr,
-            },
-            start_response,
-        )
-        answer = b"".join(body)
-        body.close()
-        for name, value in headers:
-            if name == "Set-Cookie":
-                morsels = SimpleCookie(value).values()
-                cookies[visitor] = "; ".join(f"{m.key}={m.value}" for m in morsels)
-        return answer == str(visitor).encode()
-
     def work() -> None:
         while not is_over.is_set():
             number = next(numbers)
@@ -175,7 +177,8 @@ def send_requests(engine: str, url: str, rate: int, pipe: Connection) -> None:
             is_over.wait(due_at - time.monotonic())
             try:
                 # Every visitor reads and writes in turn.
-                is_right = send(number * 7 % VISITORS, "POST" if number // VISITORS % 2 else "GET")
+                method = "POST" if number // VISITORS % 2 else "GET"
+                is_right = send_request(handler, cookies, number * 7 % VISITORS, method)
             except Exception as exc:
                 print(repr(exc), file=sys.stderr)  # noqa: T201
                 is_right = False
@@ -183,7 +186,7 @@ def send_requests(engine: str, url: str, rate: int, pipe: Connection) -> None:
         connection.close()
 
     for visitor in range(VISITORS):
-        send(visitor, "POST")
+        send_request(handler, cookies, visitor, "POST")
     started_at = time.monotonic()
     threads = [threading.Thread(target=work) for _ in range(THREADS)]
     for thread in threads:

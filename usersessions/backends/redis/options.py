@@ -141,6 +141,10 @@ def find_faults(options: Mapping[str, Any]) -> Iterator[str]:
             # A password or a URL with one is nobody's to read in a log.
             shown = "what it is" if "password" in name or name == "url" else repr(value)
             yield f'["{name}"] must be {OPTIONS[name][1]}, not {shown}.'
+    yield from _find_contradictions(options)
+
+
+def _find_contradictions(options: Mapping[str, Any]) -> Iterator[str]:
     given = {name for name in options if options[name] is not False or name.startswith("ssl_")}
     url = options.get("url")
     parsed = parse_url(str(url)) if _url(url) else {}
