@@ -12,6 +12,7 @@ from django.contrib.auth.models import Permission
 from django.core.cache import cache
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from hypothesis import settings as hypothesis_settings
 
 from testproject.shop.models import Product
 from tests.factories import NOW, UserFactory
@@ -25,6 +26,10 @@ from usersessions.test import Client
 
 if TYPE_CHECKING:
     from tests.redis_servers import RedisCluster, RedisServer
+
+# How long a test takes says nothing on a machine that runs others beside it.
+hypothesis_settings.register_profile("tests", deadline=None)
+hypothesis_settings.load_profile("tests")
 
 pytest.register_assert_rewrite("tests.contract.session_backend")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from django.core.signals import setting_changed
@@ -24,6 +25,7 @@ class SessionManager:
     """
 
     @staticmethod
+    @lru_cache
     def get_session_backend(login_type: str) -> SessionBackend:
         """Return the one storage of a login type, its configuration validated on first use.
 
@@ -73,6 +75,7 @@ class SessionManager:
 def _reset(*, setting: str, **_: Any) -> None:
     if setting == "USERSESSIONS":
         _backends.clear()
+        SessionManager.get_session_backend.cache_clear()
 
 
 setting_changed.connect(_reset, dispatch_uid="usersessions.backends.session_manager")

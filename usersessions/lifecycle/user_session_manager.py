@@ -182,7 +182,9 @@ class UserSessionManager:
         except CorruptSessionData:
             session = None
         if session is None or (
-            AUTH_USER_KEY in session.data and has_invalid_user_key(session.data)
+            AUTH_USER_KEY in session.data
+            and session.data[AUTH_USER_KEY] != str(session.user_id)
+            and has_invalid_user_key(session.data)
         ):
             security_logger.warning(
                 "The data of the %s session %s does not decode.",

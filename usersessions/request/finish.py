@@ -55,6 +55,8 @@ def plan(store: SessionStore, *, may_store: bool = True) -> list[Step]:
     if session is None:
         if may_store and store.is_saved_unread:
             steps.append(Step.READ)
+    elif session.stored is None and not session.data and store.key_use is not KeyUse.CREATED:
+        pass  # nothing was stored, and there is nothing to store
     elif may_store and not (store.changes and store.has_ended):
         steps += _storing_steps(store, session)
     return steps

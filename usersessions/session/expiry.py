@@ -67,7 +67,9 @@ class ExpiryRules:
         if not session.meta and not self.max_lifetime:
             return now
         ends_at = session.meta.get(EXPIRES_AT, max(now + lifetime, session.meta.get(KEEP_UNTIL, 0)))
-        return max(0, self._limited(session, ends_at) - lifetime)
+        if self.max_lifetime or self.switch_max_seconds:
+            ends_at = self._limited(session, ends_at)
+        return max(0, ends_at - lifetime)
 
     def is_touch_due(self, session: UserSession) -> bool:
         """Return whether using the session now would move its end by more than 61 seconds."""
@@ -88,7 +90,8 @@ class ExpiryRules:
         expiry, meta = session.data.get(EXPIRY_KEY), session.meta
         meta.pop(EXPIRES_AT, None)
         meta.pop(SAVED_AT, None)
-        if not expiry and KEEP_UNTIL not in meta and not self._is_switch_limited(session):
+        is_limited = self.switch_max_seconds and SWITCHED_AT in meta
+        if not expiry and KEEP_UNTIL not in meta and not is_limited:
             return
         # ``ses_tstamp`` tells the expiry then, so the time of the last use is kept here.
         meta[SAVED_AT] = int(self.clock())
@@ -113,12 +116,9 @@ class ExpiryRules:
         ends = [ends_at]
         if self.max_lifetime and session.user_id is not None:
             ends.append(session.meta.get(LOGIN_AT, session.last_updated) + self.max_lifetime)
-        if self._is_switch_limited(session):
+        if self.switch_max_seconds and SWITCHED_AT in session.meta:
             ends.append(session.meta[SWITCHED_AT] + self.switch_max_seconds)
         return min(ends)
-
-    def _is_switch_limited(self, session: UserSession) -> bool:
-        return bool(self.switch_max_seconds) and SWITCHED_AT in session.meta
 
 
 def _in_calendar(timestamp: int) -> int:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Annotated, Any, Final, TypedDict, get_type_hints
+from types import NoneType
+from typing import Annotated, Any, Final, NamedTuple, TypedDict, get_type_hints
 
 #: The latest moment, in Unix seconds: in the year 9892. Browsers and time zones count on from
 #: there, and the calendar of Python ends in 9999.
@@ -35,52 +36,39 @@ BACK_HASH: Final = "back_hash"
 ASIDE: Final = "aside"
 
 
-def _is_moment(value: Any) -> bool:
-    # bool passes: True is the moment 1.
-    return isinstance(value, int) and 0 <= value <= LATEST
+class Kind(NamedTuple):
+    """Which values of a key are right."""
+
+    types: tuple[Any, ...]
+    is_time: bool = False  #: Unix seconds, up to ``LATEST``; bool passes: True is the moment 1
+    check: Callable[[Any], bool] | None = None
 
 
-def _is_time(value: Any) -> bool:
-    return isinstance(value, (int, float)) and 0 <= value <= LATEST
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_user_key(value: Any) -> bool:
-    return value is None or isinstance(value, (int, str))
-
-
-def _is_source(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and _is_text(value.get("login_type"))
-        and "login_at" in value
-        and (value["login_at"] is None or _is_moment(value["login_at"]))
-    )
-
-
-def _is_aside(value: Any) -> bool:
-    if not isinstance(value, dict):
+def _is_source(value: dict[str, Any]) -> bool:
+    if not isinstance(value.get("login_type"), str) or "login_at" not in value:
         return False
+    login_at = value["login_at"]
+    return login_at is None or (isinstance(login_at, int) and 0 <= login_at <= LATEST)
+
+
+def _is_aside(value: dict[str, Any]) -> bool:
     data, meta = value.get("data"), value.get("meta")
     return (
         isinstance(data, dict)
         and isinstance(meta, dict)
-        and _is_user_key(value.get("user_id"))
+        and isinstance(value.get("user_id"), (int, str, NoneType))
         and isinstance(value.get("is_permanent"), bool)
         and is_well_formed(data, meta)
     )
 
 
 #: Unix seconds.
-Moment = Annotated[int, _is_moment]
+Moment = Annotated[int, Kind((int,), is_time=True)]
 #: Unix seconds with a fraction.
-Time = Annotated[float, _is_time]
-Text = Annotated[str, _is_text]
+Time = Annotated[float, Kind((int, float), is_time=True)]
+Text = Annotated[str, Kind((str,))]
 #: The primary key of a user, in a type that every serializer takes.
-UserKey = Annotated[int | str | None, _is_user_key]
+UserKey = Annotated[int | str | None, Kind((int, str, NoneType))]
 
 
 class Source(TypedDict):
@@ -113,13 +101,13 @@ class SessionMeta(TypedDict, total=False):
     saved_at: Moment  #: the last use, where ``ses_tstamp`` is moved by a custom expiry
     adopted: Moment  #: when the browser first sent the cookie of an adopted session; 0: not yet
     switched_at: Moment  #: when the user was switched
-    switched_from: Annotated[Source, _is_source]
+    switched_from: Annotated[Source, Kind((dict,), check=_is_source)]
     back_user: UserKey  #: the original user of a switched session
     back_hash: Text  #: the original user's session auth hash; only a switched session has one
-    aside: Annotated[Aside, _is_aside]
+    aside: Annotated[Aside, Kind((dict,), check=_is_aside)]
 
 
-_CHECKS: dict[str, Callable[[Any], bool]] = {
+_KINDS: dict[str, Kind] = {
     key: hint.__metadata__[0]
     for key, hint in get_type_hints(SessionMeta, include_extras=True).items()
 }
@@ -134,10 +122,17 @@ def is_well_formed(data: Mapping[str, Any], meta: Mapping[str, Any]) -> bool:
     Of the visitor's data only Django's custom expiry is checked. Unknown keys of ``meta`` are
     allowed: a later version may have written them.
     """
-    if not _is_expiry(data.get(EXPIRY_KEY)):
+    if EXPIRY_KEY in data and not _is_expiry(data[EXPIRY_KEY]):
         return False
     for key, value in meta.items():
-        if key in _CHECKS and not _CHECKS[key](value):
+        kind = _KINDS.get(key)
+        if kind is None:
+            continue
+        if not isinstance(value, kind.types):
+            return False
+        if kind.is_time and not 0 <= value <= LATEST:
+            return False
+        if kind.check is not None and not kind.check(value):
             return False
     return meta.keys() >= _OF_A_SWITCH or meta.keys().isdisjoint(_OF_A_SWITCH)
 

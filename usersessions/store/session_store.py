@@ -35,8 +35,8 @@ class SessionStore(SessionBase):
     ``delete()``) happens at once.
 
     :param session_key: an identifier, or the value of a cookie of any site (Channels hands it over)
-    :param login_type: default: the one that serves the current request; outside of a request, the
-        one that owns ``SESSION_COOKIE_NAME``, else the default type
+    :param login_type: default: that of the current request; without one, the owner of
+        ``SESSION_COOKIE_NAME``, else the default type
     :param request: whose cookie names the session, instead of ``session_key``
     """
 
@@ -60,12 +60,9 @@ class SessionStore(SessionBase):
         self.written = Written.NOTHING
         self.has_ended_cookie = False  #: whether this request ended the session of its cookie
         self.asked_permanent: bool | None = None  #: by the login; None: it asked for nothing
-        #: Both users of a switched session; None: it is not switched.
-        self.switch_users: SwitchUsers | None = None
-        #: A switched session that was read and may not go on.
-        self.refused_switch: UserSession | None = None
-        #: What this request has done in transactions, for when one is rolled back.
-        self.changes: RequestChanges | None = None
+        self.switch_users: SwitchUsers | None = None  #: both users of a switched session
+        self.refused_switch: UserSession | None = None  #: a switched one that may not go on
+        self.changes: RequestChanges | None = None  #: in transactions, which may be rolled back
         self.opened_at = self.clock()
         self._given_key = session_key
         self._modified = False
@@ -102,6 +99,8 @@ class SessionStore(SessionBase):
     def presented_key(self) -> str | None:
         """The identifier that the caller or the cookie named, genuine but not looked up."""
         if self.request is not None:
+            if self.login_type.cookie_name not in self.request.COOKIES:
+                return None
             return self.manager.get_identifier(self.request, find_scope=self.cookie_scope)
         return resolve_key(self._given_key, self.login_type.keys)
 
@@ -168,7 +167,8 @@ class SessionStore(SessionBase):
         """The identifier under which the session is stored now; None: it is not."""
         if self.loaded is None:
             return self.presented_key
-        self.notice_rollback()
+        if self.changes is not None:
+            self.changes.restore(self.loaded)
         return self.loaded.stored.identifier if self.loaded.stored else None
 
     def notice_rollback(self) -> None:

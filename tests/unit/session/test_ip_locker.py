@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from hypothesis import assume, example, given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from usersessions import IpLocker
@@ -185,7 +184,6 @@ def spellings(draw: st.DrawFn, address: ipaddress.IPv6Address) -> str:
 @given(data=st.data(), address=ipv6, lock_ipv6=blocks)
 @example(data=None, address=ipaddress.IPv6Address("::ffff:198.51.100.23"), lock_ipv6=8)
 @example(data=None, address=ipaddress.IPv6Address("2001:db8::1:0:0:1"), lock_ipv6=6)
-@hypothesis_settings(deadline=None)
 def test_all_spellings_of_an_ipv6_address_have_the_same_lock(
     data: st.DataObject | None, address: ipaddress.IPv6Address, lock_ipv6: int
 ) -> None:
@@ -206,7 +204,6 @@ def neighbours(draw: st.DrawFn, addresses: st.SearchStrategy[Any]) -> tuple[Any,
 
 
 @given(pair=neighbours(ipv4), lock_ip=st.integers(1, 4))
-@hypothesis_settings(deadline=None)
 def test_ipv4_lock_lets_in_the_addresses_that_begin_alike(
     pair: tuple[ipaddress.IPv4Address, ipaddress.IPv4Address], lock_ip: int
 ) -> None:
@@ -219,7 +216,6 @@ def test_ipv4_lock_lets_in_the_addresses_that_begin_alike(
 
 
 @given(pair=neighbours(ipv6), lock_ipv6=st.integers(1, 8))
-@hypothesis_settings(deadline=None)
 def test_ipv6_lock_lets_in_the_addresses_that_begin_alike(
     pair: tuple[ipaddress.IPv6Address, ipaddress.IPv6Address], lock_ipv6: int
 ) -> None:
@@ -250,7 +246,6 @@ no_address = st.one_of(
 @given(one=no_address, other=no_address, lock_ip=st.integers(0, 4), lock_ipv6=blocks)
 @example(one="198.51.100.23:8080", other="203.0.113.9:443", lock_ip=4, lock_ipv6=8)
 @example(one="unknown", other="", lock_ip=2, lock_ipv6=8)
-@hypothesis_settings(deadline=None)
 def test_two_texts_that_are_no_addresses_never_match(
     one: str, other: str, lock_ip: int, lock_ipv6: int
 ) -> None:
@@ -262,7 +257,6 @@ def test_two_texts_that_are_no_addresses_never_match(
 
 
 @given(text=no_address, address=ipv4 | ipv6, lock_ip=st.integers(1, 4), lock_ipv6=st.integers(1, 8))
-@hypothesis_settings(deadline=None)
 def test_text_that_is_no_address_and_an_address_never_match(
     text: str, address: Any, lock_ip: int, lock_ipv6: int
 ) -> None:
@@ -279,6 +273,5 @@ def test_text_that_is_no_address_and_an_address_never_match(
     lock_ipv6=blocks,
 )
 @example(text="x" * 40, lock_ip=4, lock_ipv6=8)
-@hypothesis_settings(deadline=None)
 def test_lock_fits_into_its_column(text: str, lock_ip: int, lock_ipv6: int) -> None:
     assert len(IpLocker(lock_ip, lock_ipv6).get_session_ip_lock(text)) <= 39

@@ -712,7 +712,6 @@ def test_token_of_another_kind_signed_with_a_fallback_key_is_refused(settings: A
     # As servers hand over what was sent.
     | st.binary().map(lambda octets: octets.decode("latin-1"))
 )
-@hypothesis_settings(deadline=None)
 def test_nothing_that_was_not_signed_is_accepted(token: str) -> None:
     assert SCOPE.resolve(token) is None
 
@@ -729,19 +728,17 @@ HEADERS = st.dictionaries(
 
 
 @given(header=HEADERS | JSON, payload=JSON)
-@hypothesis_settings(deadline=None)
 def test_nothing_that_looks_like_a_token_is_accepted(header: Any, payload: Any) -> None:
     assert SCOPE.resolve(forge(json.dumps(header), json.dumps(payload), b"guessed")) is None
 
 
 @given(header=HEADERS, payload=JSON)
-@hypothesis_settings(deadline=None)
 def test_nothing_that_was_signed_for_something_else_is_accepted(header: Any, payload: Any) -> None:
     assert SCOPE.resolve(forge(json.dumps(header), json.dumps(payload))) is None
 
 
 @given(data=st.data())
-@hypothesis_settings(deadline=None, max_examples=500)
+@hypothesis_settings(max_examples=500)
 def test_payload_of_another_spelling_says_what_json_reads_in_it(data: st.DataObject) -> None:
     """What ``sign()`` has written is not parsed; what looks much like it must be."""
     scope = data.draw(st.sampled_from([SCOPE, replace(SCOPE, path='/a.b*(IDENTIFIER)\\d"TIMEé/')]))
@@ -758,7 +755,7 @@ def test_payload_of_another_spelling_says_what_json_reads_in_it(data: st.DataObj
 
 
 @given(data=st.data())
-@hypothesis_settings(deadline=None, max_examples=300)
+@hypothesis_settings(max_examples=300)
 def test_token_with_one_other_character_leads_nowhere_else(data: st.DataObject) -> None:
     """Attack: a cookie changed bit by bit."""
     token = a_token()

@@ -9,7 +9,6 @@ from typing import Any
 import jwt
 import pytest
 from hypothesis import assume, given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests.conftest import Clock
@@ -449,7 +448,6 @@ JSON_DATA = st.dictionaries(
 
 
 @given(data=JSON_DATA, meta=st.dictionaries(st.text(), st.integers() | st.text()))
-@hypothesis_settings(deadline=None)
 def test_any_data_comes_back_as_it_was_stored(data: dict[str, Any], meta: dict[str, Any]) -> None:
     assume(is_well_formed(data, meta))
     session = UserSession(IDENTIFIER, data=data, meta=meta)
