@@ -78,11 +78,12 @@ def end_sessions_on_change(
     """
     if created or raw:
         return
-    user_id = stored_user_id(instance.pk)
-    if _writes(update_fields, "is_active") and not getattr(instance, "is_active", True):
+    if not getattr(instance, "is_active", True) and _writes(update_fields, "is_active"):
+        user_id = stored_user_id(instance.pk)
         transaction.on_commit(partial(_end_sessions, user_id), using=using)
     # Django keeps the new password there for a real change only, not when it upgrades the hash.
-    elif _writes(update_fields, "password") and getattr(instance, "_password", None) is not None:
+    elif getattr(instance, "_password", None) is not None and _writes(update_fields, "password"):
+        user_id = stored_user_id(instance.pk)
         session = getattr(get_current_request(), "session", None)
         transaction.on_commit(partial(_end_sessions, user_id, session), using=using)
 

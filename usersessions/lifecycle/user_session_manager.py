@@ -334,8 +334,8 @@ class UserSessionManager:
     def make_ip_lock(self, request: HttpRequest | None = None) -> str:
         """Return the lock to a request's address; None: to that of the current request."""
         request = request or get_current_request()
-        if request is None:
-            return DISABLED_LOCK  # for a shell, a worker or a test
+        if request is None or self.ip_locker.is_disabled:  # None: a shell, a worker or a test
+            return DISABLED_LOCK
         return self.ip_locker.get_session_ip_lock(self.login_type.get_client_ip(request))
 
 

@@ -31,13 +31,15 @@ class IpLocker:
             raise ValueError(f"lock_ipv6 must be an integer from 0 to 8, not {lock_ipv6}.")
         self.lock_ip = lock_ip
         self.lock_ipv6 = lock_ipv6
+        #: Whether no address is ever looked at.
+        self.is_disabled = not lock_ip and not lock_ipv6
 
     def get_session_ip_lock(self, ip_address: str) -> str:
         """Return the lock for an address, at most 39 characters.
 
         IPv6 in any spelling, IPv4-mapped too, is written out in full first.
         """
-        if not self.lock_ip and not self.lock_ipv6:
+        if self.is_disabled:
             return DISABLED_LOCK
         try:
             address = ipaddress.ip_address(ip_address)

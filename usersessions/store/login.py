@@ -40,11 +40,12 @@ def bind_login(store: SessionStore, user_id: UserId) -> None:
         sent_at=store.opened_at,
         request=store.request,
     )
-    try:
-        manager.saver.limit.check(elevated)
-    except TooManySessions:
-        _forget_login(store, session)
-        raise
+    if store.login_type.max_sessions_per_user:
+        try:
+            manager.saver.limit.check(elevated)
+        except TooManySessions:
+            _forget_login(store, session)
+            raise
     store.loaded = elevated
     store.named_read = session.data.get(AUTH_USER_KEY)
     store.claim_key()

@@ -319,10 +319,10 @@ class SessionStore(SessionBase):
         return expiry.lifetime if self.loaded is None else expiry.lifetime_of(self.loaded)
 
     def get_expire_at_browser_close(self) -> bool:
-        expiry = self.get(EXPIRY_KEY)
+        session = self.user_session
+        expiry = session.data.get(EXPIRY_KEY)
         if expiry is not None:
             return bool(expiry == 0)
-        session = self.user_session
         if session.meta.get(KEEP_UNTIL, 0) > self.clock():
             return settings.SESSION_EXPIRE_AT_BROWSER_CLOSE
         return not session.is_permanent
