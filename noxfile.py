@@ -101,9 +101,8 @@ def djangos_own_tests(session: nox.Session, django: str) -> None:
 
 @nox.session(python=PYTHONS[0], requires=["distributions"], tags=["ci"])
 def oldest(session: nox.Session) -> None:
-    """All tests with the oldest version of everything that pyproject.toml allows."""
-    oldest = [requirement.replace(">=", "==") for requirement in REQUIREMENTS]
-    _test(session, *oldest, paths=["tests"])
+    """What README.rst's command runs, with the oldest version of everything that is allowed."""
+    _test(session, *(requirement.replace(">=", "==") for requirement in REQUIREMENTS))
 
 
 def _install(session: nox.Session, *requirements: str) -> None:
@@ -112,14 +111,9 @@ def _install(session: nox.Session, *requirements: str) -> None:
     session.install(*requirements, *map(str, DISTRIBUTIONS.glob("*.whl")))
 
 
-def _test(
-    session: nox.Session,
-    *requirements: str,
-    paths: Sequence[str] = (),
-    ignored: Sequence[str] = (),
-) -> None:
+def _test(session: nox.Session, *requirements: str, ignored: Sequence[str] = ()) -> None:
     _install(session, *requirements)
-    arguments = [*paths, *(f"--ignore={path}" for path in ignored), *session.posargs]
+    arguments = [*(f"--ignore={path}" for path in ignored), *session.posargs]
     session.run("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments)
 
 
