@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.contrib import auth
 from django.contrib.auth.models import User
 from django.contrib.auth.signals import user_logged_in
 from django.db import models
@@ -35,52 +35,76 @@ def sessions_of_alice(client: Client, other_client: Client, alice: Any) -> None:
     other_client.force_login(alice)
 
 
+def set_password(user: Any) -> None:
+    user.set_password("new")
+    user.save()
+
+
+def deactivate(user: Any) -> None:
+    user.is_active = False
+    user.save(update_fields=["is_active"])
+
+
+def delete(user: Any) -> None:
+    user.delete()
+
+
+def delete_by_queryset(user: Any) -> None:
+    User.objects.filter(pk=user.pk).delete()
+
+
+def save_all(user: Any) -> None:
+    User.objects.get(pk=user.pk).save()
+
+
+def upgrade_the_hash(user: Any) -> None:
+    assert user.check_password(user.username)
+    assert User.objects.get(pk=user.pk).password.startswith("scrypt$")
+
+
+def load_raw(user: Any) -> None:
+    """As fixtures are loaded."""
+    user.set_password("new")
+    user.save_base(raw=True)
+
+
+Change = Callable[[Any], None]
+
+
 @pytest.mark.usefixtures("sessions_of_alice")
 class TestChangesThatEndSessions:
-    def test_new_password_ends_all_sessions_of_every_type(
-        self, alice: Any, django_capture_on_commit_callbacks: Any
+    @pytest.mark.parametrize("change", [set_password, deactivate, delete, delete_by_queryset])
+    def test_change_ends_all_sessions_of_every_type(
+        self, alice: Any, change: Change, django_capture_on_commit_callbacks: Any
     ) -> None:
         with django_capture_on_commit_callbacks(execute=True):
-            alice.set_password("new")
-            alice.save()
-        assert session_count() == 0
-
-    def test_deactivation_ends_all_sessions(
-        self, alice: Any, django_capture_on_commit_callbacks: Any
-    ) -> None:
-        with django_capture_on_commit_callbacks(execute=True):
-            alice.is_active = False
-            alice.save(update_fields=["is_active"])
-        assert session_count() == 0
-
-    def test_deletion_ends_all_sessions(
-        self, alice: Any, django_capture_on_commit_callbacks: Any
-    ) -> None:
-        with django_capture_on_commit_callbacks(execute=True):
-            alice.delete()
-        assert session_count() == 0
-
-    def test_deletion_by_queryset_ends_all_sessions(
-        self, alice: Any, django_capture_on_commit_callbacks: Any
-    ) -> None:
-        with django_capture_on_commit_callbacks(execute=True):
-            User.objects.filter(pk=alice.pk).delete()
+            change(alice)
         assert session_count() == 0
 
     def test_nothing_ends_before_the_change_is_committed(
         self, alice: Any, django_capture_on_commit_callbacks: Any
     ) -> None:
         with django_capture_on_commit_callbacks():
-            alice.set_password("new")
-            alice.save()
+            set_password(alice)
+        assert session_count() == 3
+
+    @pytest.mark.parametrize("change", [save_all, upgrade_the_hash, load_raw])
+    def test_other_change_ends_nothing(
+        self, alice: Any, settings: Any, change: Change, django_capture_on_commit_callbacks: Any
+    ) -> None:
+        settings.PASSWORD_HASHERS = [
+            "django.contrib.auth.hashers.ScryptPasswordHasher",
+            "django.contrib.auth.hashers.MD5PasswordHasher",
+        ]
+        with django_capture_on_commit_callbacks(execute=True):
+            change(alice)
         assert session_count() == 3
 
     def test_other_users_sessions_stay(
         self, bob: Any, django_capture_on_commit_callbacks: Any
     ) -> None:
         with django_capture_on_commit_callbacks(execute=True):
-            bob.set_password("new")
-            bob.save()
+            set_password(bob)
         assert session_count() == 3
 
     @pytest.mark.parametrize(
@@ -94,72 +118,6 @@ class TestChangesThatEndSessions:
             alice.save(update_fields=fields)
         assert session_queries.kinds == []
         assert session_count() == 3
-
-    def test_full_save_without_new_password_ends_nothing(
-        self, alice: Any, django_capture_on_commit_callbacks: Any
-    ) -> None:
-        with django_capture_on_commit_callbacks(execute=True):
-            User.objects.get(pk=alice.pk).save()
-        assert session_count() == 3
-
-    def test_hash_upgrade_ends_nothing(
-        self, alice: Any, settings: Any, django_capture_on_commit_callbacks: Any
-    ) -> None:
-        settings.PASSWORD_HASHERS = [
-            "django.contrib.auth.hashers.ScryptPasswordHasher",
-            "django.contrib.auth.hashers.MD5PasswordHasher",
-        ]
-        with django_capture_on_commit_callbacks(execute=True):
-            assert alice.check_password("alice")
-        assert User.objects.get(pk=alice.pk).password.startswith("scrypt$")
-        assert session_count() == 3
-
-    def test_fixtures_that_are_loaded_raw_end_nothing(
-        self, alice: Any, django_capture_on_commit_callbacks: Any
-    ) -> None:
-        alice.set_password("new")
-        with django_capture_on_commit_callbacks(execute=True):
-            alice.save_base(raw=True)
-        assert session_count() == 3
-
-
-def test_session_that_changed_its_own_password_stays_under_a_new_identifier(
-    client: Client, other_client: Client, alice: Any, django_capture_on_commit_callbacks: Any
-) -> None:
-    client.force_login(alice)
-    other_client.force_login(alice)
-    before = client.cookies["fe_sessionid"].value
-
-    def change_password(request: Any) -> None:
-        request.user.set_password("new")
-        request.user.save()
-        auth.update_session_auth_hash(request, request.user)
-
-    with django_capture_on_commit_callbacks(execute=True):
-        visit(client, change_password)
-
-    def who(request: Any) -> Any:
-        return request.user.username
-
-    assert client.cookies["fe_sessionid"].value != before
-    assert visit(client, who).content == b"'alice'"
-    assert visit(other_client, who).content == b"''"
-
-
-@pytest.mark.django_db(transaction=True)
-def test_password_change_outside_of_a_transaction_keeps_the_session_that_did_it(
-    client: Client, alice: Any
-) -> None:
-    """Here the others end before update_session_auth_hash() is called."""
-    client.force_login(alice)
-
-    def change_password(request: Any) -> None:
-        request.user.set_password("new")
-        request.user.save()
-        auth.update_session_auth_hash(request, request.user)
-
-    visit(client, change_password)
-    assert visit(client, lambda request: request.user.username).content == b"'alice'"
 
 
 @pytest.mark.django_db(transaction=True)
@@ -175,27 +133,6 @@ def test_password_change_without_new_hash_ends_the_session_on_the_next_request(
     visit(client, change_password)
     assert visit(client, lambda request: request.user.username).content == b"''"
     assert session_count() == 0
-
-
-@pytest.mark.django_db(transaction=True)
-def test_password_set_by_staff_ends_all_of_the_users_sessions(
-    client: Client, other_client: Client, superuser: Any, alice: Any
-) -> None:
-    client.force_login(superuser)
-    other_client.force_login(alice)
-
-    def set_password(request: Any) -> None:
-        alice.set_password("new")
-        alice.save()
-
-    visit(client, set_password)
-    assert [row.ses_userid for row in FrontendSession.objects.all()] == [superuser.pk]
-
-
-def test_change_that_no_signal_shows_is_caught_by_djangos_hash(client: Client, alice: Any) -> None:
-    client.force_login(alice)
-    User.objects.update(password="other")
-    assert visit(client, lambda request: request.user.username).content == b"''"
 
 
 def test_login_signal_without_session_login_binds_nothing(alice: Any) -> None:

@@ -11,12 +11,10 @@ from typing import Any
 import pytest
 from django.contrib import auth as django_auth
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth import update_session_auth_hash
 from django.core.management import call_command
 from django.test import AsyncClient
 
 from tests.conftest import Clock
-from tests.old_engines import OldSite
 from tests.redis_servers import (
     RedisCluster,
     RedisServer,
@@ -208,21 +206,6 @@ def test_backend_in_the_database_beside_frontend_in_redis(backend: Any, editor: 
     assert FrontendSession.objects.count() == 0
 
 
-def test_session_that_is_stored_gets_its_cookie_although_another_one_fails(
-    storage: Storage, settings: Any, alice: Any
-) -> None:
-    """Whoever is logged in by one session must get its cookie although another one failed."""
-    storage.use(settings, "FE", "BE", MAX_DATA_SIZE=2000)
-    client = AsyncClient(raise_request_exception=False)
-
-    async def log_in_and_overdo(request: Any) -> None:
-        await auth.alogin(request, alice, login_type="BE")
-        await request.session.aset("x", "x" * 3000)
-
-    response = avisit(client, log_in_and_overdo)
-    assert (response.status_code, set(response.cookies)) == (500, {"be_sessionid"})
-
-
 @pytest.mark.parametrize("error", [AttributeError, TypeError, RuntimeError])
 def test_connection_that_others_close_is_an_error_of_the_cluster(
     redis_cluster: RedisCluster, error: type[Exception]
@@ -274,34 +257,6 @@ def test_login_switch_and_exit(site: Storage, alice: Any, superuser: Any) -> Non
         assert site.keys() == []
 
 
-def test_password_change_ends_the_others(site: Storage, alice: Any, other_client: Client) -> None:
-    """Whoever has stolen a password or a session is out as soon as it is changed."""
-    client = Client()
-    for each in (client, other_client):
-        visit(each, lambda request: django_auth.login(request, alice))
-
-    def change_password(request: Any) -> None:
-        request.user.set_password("new")
-        request.user.save()
-        update_session_auth_hash(request, request.user)
-
-    visit(client, change_password)
-    assert visit(client, who).content == b"'alice'"
-    assert visit(other_client, who).content == b"'AnonymousUser'"
-    assert len(site.keys("*:session:*")) == len(site.listed(alice.pk)) == 1
-
-
-def test_oldest_sessions_end_when_a_user_has_too_many(
-    storage: Storage, settings: Any, alice: Any
-) -> None:
-    storage.use(settings, MAX_SESSIONS_PER_USER=2)
-    clients = [Client() for _ in range(4)]
-    for client in clients:
-        visit(client, lambda request: django_auth.login(request, alice))
-    assert len(storage.keys("*:session:*")) == len(storage.listed(alice.pk)) == 2
-    assert visit(clients[3], who).content == b"'alice'"
-
-
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 def test_limit_on_sessions_costs_two_round_trips_and_a_list_before_a_refusal(
     storage: Storage, settings: Any, alice: Any, round_trips: RoundTrips, is_async: bool
@@ -350,17 +305,6 @@ def test_login_that_was_sent_twice_is_one_session(site: Storage, alice: Any) -> 
     visit(twin, lambda request: django_auth.login(request, alice))
     assert len(site.keys("*:session:*")) == len(site.listed(alice.pk)) == 1
     assert visit(twin, read).content == b"{'apple': 3}"
-
-
-def test_session_of_another_engine_moves_in(
-    storage: Storage, settings: Any, old_site: OldSite, alice: Any
-) -> None:
-    storage.use(settings, ADOPT_FROM=old_site.engine)
-    client = Client()
-    client.cookies["sessionid"] = old_site.store_session(alice)
-    assert visit(client, who).content == b"'alice'"
-    assert visit(client, who).content == b"'alice'"
-    assert len(storage.listed(alice.pk)) == 1
 
 
 def test_collection_tells_what_it_did(site: Storage, alice: Any) -> None:

@@ -107,12 +107,6 @@ def session(manager: UserSessionManager) -> UserSession:
     return manager.elevate_to_fixated_user_session(session, ALICE, is_permanent=True)
 
 
-def test_all_sessions_of_the_user_end(session: UserSession) -> None:
-    FrontendSessionFactory.create_batch(3, ses_userid=ALICE)
-    assert SessionManager.invalidate_all_sessions_by_user_id("FE", ALICE) is None
-    assert not FrontendSession.objects.exists()
-
-
 @pytest.mark.django_db
 def test_sessions_of_others_and_of_other_types_stay() -> None:
     FrontendSessionFactory(ses_userid=ALICE)
@@ -173,16 +167,6 @@ def test_kept_session_gets_a_new_identifier(
     assert kept.identifier != session.identifier
     with pytest.raises(SessionNotFound):
         manager.create_session_from_storage(session.identifier)
-
-
-def test_kept_session_can_be_stored_again(
-    manager: UserSessionManager, session: UserSession
-) -> None:
-    kept = SessionManager.invalidate_all_sessions_by_user_id("FE", ALICE, keep=session)
-    assert kept is not None
-    kept.set("basket", [1, 2])
-    manager.update_session(kept)
-    assert manager.create_session_from_storage(kept.identifier)["basket"] == [1, 2]
 
 
 def test_keeping_a_session_costs_a_delete_and_an_update(
