@@ -87,14 +87,6 @@ class ClientMixin(DjangoClientMixin):
         self._login(user, login_type=login_type)
         return True
 
-    async def alogin(self, *, login_type: str | None = None, **credentials: Any) -> bool:
-        """See ``login()``."""
-        user = await auth.aauthenticate(**credentials)
-        if user is None:
-            return False
-        await self._alogin(user, login_type=login_type)
-        return True
-
     def force_login(
         self, user: Any, backend: str | None = None, login_type: str | None = None
     ) -> None:
@@ -105,40 +97,32 @@ class ClientMixin(DjangoClientMixin):
         user.backend = backend or self._get_backend()  # type: ignore[attr-defined]
         self._login(user, user.backend, login_type)
 
-    async def aforce_login(
-        self, user: Any, backend: str | None = None, login_type: str | None = None
-    ) -> None:
-        """See ``force_login()``."""
-        user.backend = backend or self._get_backend()  # type: ignore[attr-defined]
-        await self._alogin(user, user.backend, login_type)
-
     def logout(self, login_type: str | None = None) -> None:
         """End the session of one login type; other sessions and cookies stay."""
         request = self._new_request(self.session(login_type))
         request.user = auth.get_user(request)
         auth.logout(request)
 
+    # In tests, a thread is good enough.
+
+    async def alogin(self, *, login_type: str | None = None, **credentials: Any) -> bool:
+        """See ``login()``."""
+        return await sync_to_async(self.login)(login_type=login_type, **credentials)
+
+    async def aforce_login(
+        self, user: Any, backend: str | None = None, login_type: str | None = None
+    ) -> None:
+        """See ``force_login()``."""
+        await sync_to_async(self.force_login)(user, backend, login_type)
+
     async def alogout(self, login_type: str | None = None) -> None:
         """See ``logout()``."""
-        request = self._new_request(self.session(login_type))
-
-        async def auser() -> Any:
-            return await auth.aget_user(request)
-
-        request.auser = auser
-        await auth.alogout(request)
+        await sync_to_async(self.logout)(login_type)
 
     def _login(self, user: Any, backend: str | None = None, login_type: str | None = None) -> None:
         request = self._new_request(self.session(login_type))
         auth.login(request, user, backend)
         request.session.save()
-
-    async def _alogin(
-        self, user: Any, backend: str | None = None, login_type: str | None = None
-    ) -> None:
-        request = self._new_request(self.session(login_type))
-        await auth.alogin(request, user, backend)
-        await request.session.asave()
 
     def _take_cookie(self, session: ClientSession) -> None:
         response = HttpResponse()

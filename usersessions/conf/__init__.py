@@ -17,23 +17,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 from ..defaults import BUILT_IN
-from .login_type import LoginType, remote_addr
-from .setting_errors import SettingError, defaults_of, find_errors_between, find_errors_of
-
-__all__ = [
-    "Configuration",
-    "LoginType",
-    "SettingError",
-    "UnknownLoginType",
-    "find_setting_errors",
-    "get_adopting_types",
-    "get_configuration",
-    "get_default_login_type",
-    "get_engine_login_type",
-    "get_login_type",
-    "get_login_types",
-    "remote_addr",
-]
+from .login_type import LoginType as LoginType
+from .login_type import remote_addr as remote_addr
+from .setting_errors import SettingError as SettingError
+from .setting_errors import defaults_of, find_errors_between, find_errors_of
 
 
 class UnknownLoginType(KeyError):
