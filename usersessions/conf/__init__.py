@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -113,53 +113,37 @@ def find_setting_errors() -> list[SettingError]:
 def _configuration() -> Configuration:
     given = getattr(settings, "USERSESSIONS", {})
     if not isinstance(given, Mapping):
-        return Configuration(
-            {},
-            [
-                SettingError(
-                    "usersessions.E001",
-                    "USERSESSIONS must be a dict with a key per login type, "
-                    f"not {type(given).__name__}.",
-                    'For example USERSESSIONS = {"FE": {"TIMEOUT": 6000}}.',
-                )
-            ],
+        error = SettingError(
+            "usersessions.E001",
+            f"USERSESSIONS must be a dict with a key per login type, not {type(given).__name__}.",
+            'For example USERSESSIONS = {"FE": {"TIMEOUT": 6000}}.',
         )
-    names = [*given, *(name for name in BUILT_IN if name not in given)]
+        return Configuration({}, [error])
     errors: list[SettingError] = []
     login_types = {}
-    for name in names:
-        found = find_errors_of(name, given.get(name, {}))
+    for name in [*given, *(name for name in BUILT_IN if name not in given)]:
+        found = list(find_errors_of(name, given.get(name, {})))
         errors += found
         if not found:
-            login_types[name] = _login_type(name, given.get(name, {}))
+            values = {**defaults_of(name), **given.get(name, {})}
+            lower = {key.lower(): value for key, value in values.items()}
+            login_types[name] = LoginType(name=name, **lower)
     errors += find_errors_between(login_types, complete=not errors)
     if errors:
         return Configuration(login_types, errors)
-    _share_adoption(login_types, given)
-    default = _default_of(login_types)
+    default = next(found for found in login_types.values() if not found.url_prefixes)
+    for (
+        name
+    ) in BUILT_IN:  # They adopt from where the default type does, unless they have their own.
+        if "ADOPT_FROM" not in given.get(name, {}):
+            login_types[name] = replace(login_types[name], adopt_from=default.adopt_from)
+    default = login_types[default.name]
     by_prefixes = [
         (tuple(found.url_prefixes), found) for found in login_types.values() if found.url_prefixes
     ]
     adopting = [found for found in login_types.values() if found.adopt_from]
     adopting.sort(key=lambda found: found is not default)
     return Configuration(login_types, errors, default, tuple(by_prefixes), tuple(adopting))
-
-
-def _default_of(login_types: dict[str, LoginType]) -> LoginType:
-    return next(found for found in login_types.values() if not found.url_prefixes)
-
-
-def _share_adoption(login_types: dict[str, LoginType], given: Mapping[str, Any]) -> None:
-    """Give the built-in types the ADOPT_FROM of the default type, unless they have their own."""
-    default = _default_of(login_types)
-    for name in BUILT_IN:
-        if "ADOPT_FROM" not in given.get(name, {}):
-            login_types[name] = replace(login_types[name], adopt_from=default.adopt_from)
-
-
-def _login_type(name: str, given: Mapping[str, Any]) -> LoginType:
-    values = {**defaults_of(name), **given}
-    return LoginType(name=name, **{key.lower(): value for key, value in values.items()})
 
 
 def _reset(*, setting: str, **_: object) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,79 +42,65 @@ def _django_cookie_settings() -> dict[str, Any]:
     }
 
 
-def find_errors_of(name: object, given: object) -> list[SettingError]:
-    """Return what is wrong with the settings of one login type."""
+def find_errors_of(name: object, given: object) -> Iterator[SettingError]:
+    """Yield what is wrong with the settings of one login type."""
     if not isinstance(name, str) or not name.isidentifier():
-        return [
-            SettingError(
-                "usersessions.E001",
-                f"USERSESSIONS has the key {name!r}, which cannot name a login type.",
-                'Use letters, digits and underscores, as in "BE" or "SHOP".',
-            )
-        ]
+        yield SettingError(
+            "usersessions.E001",
+            f"USERSESSIONS has the key {name!r}, which cannot name a login type.",
+            'Use letters, digits and underscores, as in "BE" or "SHOP".',
+        )
+        return
     setting_name = f'USERSESSIONS["{name}"]'
     if not isinstance(given, Mapping):
-        return [
-            SettingError(
-                "usersessions.E001",
-                f"{setting_name} must be a dict of settings, not {type(given).__name__}.",
-                f'For example {{"{name}": {{"TIMEOUT": 6000}}}}.',
-            )
-        ]
-    errors = []
+        yield SettingError(
+            "usersessions.E001",
+            f"{setting_name} must be a dict of settings, not {type(given).__name__}.",
+            f'For example {{"{name}": {{"TIMEOUT": 6000}}}}.',
+        )
+        return
     for key, value in given.items():
         if key not in SETTINGS:
-            errors.append(
-                SettingError(
-                    "usersessions.E002",
-                    f'{setting_name}["{key}"] is not a setting of usersessions.',
-                    f"Remove it, or use one of: {', '.join(sorted(SETTINGS))}.",
-                )
+            yield SettingError(
+                "usersessions.E002",
+                f'{setting_name}["{key}"] is not a setting of usersessions.',
+                f"Remove it, or use one of: {', '.join(sorted(SETTINGS))}.",
             )
         elif not SETTINGS[key].is_valid(value):
-            errors.append(
-                SettingError(
-                    "usersessions.E003",
-                    f'{setting_name}["{key}"] must be {SETTINGS[key].must_be}, not {value!r}.',
-                    f"The default is {defaults_of(name)[key]!r}.",
-                )
+            yield SettingError(
+                "usersessions.E003",
+                f'{setting_name}["{key}"] must be {SETTINGS[key].must_be}, not {value!r}.',
+                f"The default is {defaults_of(name)[key]!r}.",
             )
     if name not in BUILT_IN and "BACKEND" not in given:
-        errors.append(
-            SettingError(
-                "usersessions.E004",
-                f'{setting_name}["BACKEND"] is missing.',
-                "A login type of your own names its storage, for example "
-                f'"BACKEND": "{DATABASE_BACKEND}", "OPTIONS": {{"model": "shop.ShopSession"}}.',
-            )
+        yield SettingError(
+            "usersessions.E004",
+            f'{setting_name}["BACKEND"] is missing.',
+            "A login type of your own names its storage, for example "
+            f'"BACKEND": "{DATABASE_BACKEND}", "OPTIONS": {{"model": "shop.ShopSession"}}.',
         )
-    return errors
 
 
-def find_errors_between(login_types: dict[str, LoginType], *, complete: bool) -> list[SettingError]:
-    """Return where login types contradict each other.
+def find_errors_between(
+    login_types: Mapping[str, LoginType], *, complete: bool
+) -> Iterator[SettingError]:
+    """Yield where login types contradict each other.
 
     :param complete: whether these are all login types, none being wrong in itself
     """
-    errors = []
     owners = {settings.CSRF_COOKIE_NAME: "Django's CSRF protection"}
     for name, login_type in login_types.items():
         owner = owners.setdefault(login_type.cookie_name, f'"{name}"')
         if owner != f'"{name}"':
-            errors.append(
-                SettingError(
-                    "usersessions.E005",
-                    f'USERSESSIONS["{name}"]["COOKIE_NAME"] is {login_type.cookie_name!r}, '
-                    f"which is also the cookie of {owner}.",
-                    "Give each login type a cookie name of its own.",
-                )
+            yield SettingError(
+                "usersessions.E005",
+                f'USERSESSIONS["{name}"]["COOKIE_NAME"] is {login_type.cookie_name!r}, '
+                f"which is also the cookie of {owner}.",
+                "Give each login type a cookie name of its own.",
             )
     if complete and all(login_type.url_prefixes for login_type in login_types.values()):
-        errors.append(
-            SettingError(
-                "usersessions.E006",
-                "Every login type has URL_PREFIXES, so none serves the other paths.",
-                'Leave URL_PREFIXES out of one login type, usually "FE".',
-            )
+        yield SettingError(
+            "usersessions.E006",
+            "Every login type has URL_PREFIXES, so none serves the other paths.",
+            'Leave URL_PREFIXES out of one login type, usually "FE".',
         )
-    return errors
