@@ -574,31 +574,21 @@ def test_time_that_no_calendar_knows_is_not_shown(admin: Client) -> None:
     assert (row["updated_at"], row["expires_at"]) == ("-", "-")
 
 
-def test_superuser_ends_a_users_sessions_in_storages_without_a_table_too(
-    admin: Client, alice: Any, settings: Any
-) -> None:
-    settings.USERSESSIONS = {
-        "SHOP": {"BACKEND": "tests.contract.test_base.DictBackend", "URL_PREFIXES": ["/shop/"]}
-    }
-    backend = SessionManager.get_session_backend("SHOP")
-    backend.set("0" * 32, {"ses_userid": alice.pk, "ses_data": b"{}"})
-    picked = FrontendSessionFactory(ses_userid=alice.pk)
-    assert run(admin, "end_all_sessions_of_users", picked) == ["2 sessions were ended."]
-    assert list(backend.get_all()) == []
-
-
-def test_staff_do_not_end_sessions_in_storages_without_a_table(
-    staff: Callable[..., Client], alice: Any, settings: Any
+@pytest.mark.parametrize("is_superuser", [True, False], ids=["superuser", "staff"])
+def test_superusers_alone_end_a_users_sessions_in_storages_without_a_table_too(
+    staff: Callable[..., Client], editor: Any, alice: Any, settings: Any, is_superuser: bool
 ) -> None:
     client = staff("delete_frontendsession")
+    User.objects.filter(pk=editor.pk).update(is_superuser=is_superuser)
     settings.USERSESSIONS = {
         "SHOP": {"BACKEND": "tests.contract.test_base.DictBackend", "URL_PREFIXES": ["/shop/"]}
     }
     backend = SessionManager.get_session_backend("SHOP")
     backend.set("0" * 32, {"ses_userid": alice.pk, "ses_data": b"{}"})
     picked = FrontendSessionFactory(ses_userid=alice.pk)
-    assert run(client, "end_all_sessions_of_users", picked) == ["1 session was ended."]
-    assert len(list(backend.get_all())) == 1
+    said = run(client, "end_all_sessions_of_users", picked)
+    assert said == ["2 sessions were ended." if is_superuser else "1 session was ended."]
+    assert len(list(backend.get_all())) == (0 if is_superuser else 1)
 
 
 def test_sessions_on_a_database_of_their_own_are_listed(

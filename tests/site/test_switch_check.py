@@ -164,32 +164,33 @@ def test_target_may_gain_what_the_original_user_has(managed: Client, alice: Any)
 # What the check costs
 
 
-def test_switched_request_asks_for_both_users_at_once(
-    switched: Client, django_assert_num_queries: Callable[[int], Any]
+def read_note(request: Any) -> Any:
+    return request.session.get("note")
+
+
+def see_both(request: Any) -> Any:
+    return str(request.user), str(request.original_user)
+
+
+@pytest.mark.parametrize(
+    ("browser", "view", "queries"),
+    [
+        pytest.param("switched", read_note, 2, id="both-users-at-once"),
+        pytest.param("switched", see_both, 3, id="and-request-user-by-django"),
+        pytest.param("managed", read_note, 4, id="permissions-of-staff-and-target"),
+        pytest.param("backend_switched", read_note, 3, id="session-of-another-type"),
+    ],
+)
+def test_what_the_check_costs(
+    request: pytest.FixtureRequest,
+    browser: str,
+    view: Callable[[Any], Any],
+    queries: int,
+    django_assert_num_queries: Callable[[int], Any],
 ) -> None:
-    with django_assert_num_queries(2):
-        visit(switched, lambda request: request.session.get("note"))
-
-
-def test_original_user_is_not_asked_for_twice(
-    switched: Client, django_assert_num_queries: Callable[[int], Any]
-) -> None:
-    with django_assert_num_queries(3):  # the session, both users, and request.user by Django
-        visit(switched, lambda request: (str(request.user), str(request.original_user)))
-
-
-def test_staff_cost_two_more_for_a_target_without_permissions(
-    managed: Client, django_assert_num_queries: Callable[[int], Any]
-) -> None:
-    with django_assert_num_queries(4):
-        visit(managed, lambda request: request.session.get("note"))
-
-
-def test_session_of_another_type_costs_one_more(
-    backend_switched: Client, django_assert_num_queries: Callable[[int], Any]
-) -> None:
-    with django_assert_num_queries(3):
-        visit(backend_switched, lambda request: request.session.get("note"))
+    client = request.getfixturevalue(browser)
+    with django_assert_num_queries(queries):
+        visit(client, view)
 
 
 def test_end_is_one_delete(
