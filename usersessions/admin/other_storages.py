@@ -98,11 +98,8 @@ class OtherStorageViews:
         actions = dict(self.actions(request))
         if not actions:
             raise PermissionDenied
-        ses_ids = [
-            ses_id
-            for ses_id in dict.fromkeys(request.POST.getlist(ACTION_CHECKBOX_NAME))
-            if _SES_ID.fullmatch(ses_id)
-        ]
+        selected = dict.fromkeys(request.POST.getlist(ACTION_CHECKBOX_NAME))
+        ses_ids = list(filter(_SES_ID.fullmatch, selected))
         action = request.POST.get("action")
         if action not in actions:
             messages.warning(request, django_gettext("No action selected."))
@@ -189,12 +186,10 @@ class OtherStorageChangeList:
             messages.error(request, " ".join(map(str, errors)))
         self.query = form.cleaned_data.get(SEARCH_VAR) or ""
         self.start = "" if self.query else request.GET.get(START_VAR, "")
-        following = ""
         if self.query:
-            records = views.search(request, self.query)
+            records, following = views.search(request, self.query), ""
         else:
-            limit = views.model_admin.list_per_page
-            records, following = views.read_page(self.start, limit)
+            records, following = views.read_page(self.start, views.model_admin.list_per_page)
         # A storage may return a session twice.
         distinct = {record["ses_id"]: record for record in records}.values()
         latest = sorted(distinct, key=lambda record: record["ses_tstamp"], reverse=True)

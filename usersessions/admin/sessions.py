@@ -19,7 +19,6 @@ from django.utils.translation import gettext_lazy as _
 from ..backends.database.backend import COLUMNS, DatabaseSessionBackend
 from ..backends.session_manager import SessionManager
 from ..conf import get_login_types
-from ..lifecycle.user_session_manager import UserSessionManager
 from ..models import AbstractUserSession
 from ..session.record import SessionRecord
 from ..session.user_keys import UserId, stored_user_id
@@ -133,15 +132,11 @@ class UserSessionAdmin(SessionModelAdmin):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return SessionChangeList
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
+    def _refuse(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        # Sessions are ended through their storage, not deleted as objects.
-        return False
+    # Sessions are ended through their storage, not deleted as objects.
+    has_add_permission = has_change_permission = has_delete_permission = _refuse
 
     def has_end_permission(self, request: HttpRequest) -> bool:
         """Return whether the user may end sessions, which takes the model's delete permission."""
@@ -165,10 +160,6 @@ class UserSessionAdmin(SessionModelAdmin):
     def can_be_permanent(self) -> bool:
         return any(field.name == "ses_permanent" for field in self.model._meta.fields)
 
-    @property
-    def _manager(self) -> UserSessionManager | None:
-        return manager_of(self.model)
-
     # Login types that use another storage than a table
 
     def get_urls(self) -> list[URLPattern]:
@@ -185,38 +176,33 @@ class UserSessionAdmin(SessionModelAdmin):
     ) -> HttpResponse:
         login_type = find_type_in_other_storage(self.model)
         if login_type is not None:
-            return OtherStorageViews(SessionPage(login_type, self)).list_view(request)
+            return self._show_other_storage(request, login_type)
         pages = self.get_session_pages(request)
         shown = next((page for page in pages if page.model is self.model), None)
         context = {"page": shown, "pages": pages, **(extra_context or {})}
         return super().changelist_view(request, context)
 
     def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
+        self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any
     ) -> HttpResponse:
         login_type = find_type_in_other_storage(self.model)
         if login_type is not None:
-            sessions = OtherStorageViews(SessionPage(login_type, self))
-            return sessions.detail_view(request, unquote(object_id))
-        return super().change_view(request, object_id, form_url, extra_context)
+            return self._show_other_storage(request, login_type, unquote(object_id))
+        return super().change_view(request, object_id, *args, **kwargs)
 
     def login_type_view(
         self, request: HttpRequest, login_type: str, ses_id: str | None = None
     ) -> HttpResponse:
         """Show the list of a login type that has no model, or one session of it."""
-        if login_type not in get_login_types():
+        if login_type not in get_login_types() or SessionPage(login_type, self).model is not None:
             raise Http404
-        page = SessionPage(login_type, self)
-        if page.model is not None:
-            raise Http404
-        sessions = OtherStorageViews(page)
-        if ses_id is None:
-            return sessions.list_view(request)
-        return sessions.detail_view(request, ses_id)
+        return self._show_other_storage(request, login_type, ses_id)
+
+    def _show_other_storage(
+        self, request: HttpRequest, login_type: str, ses_id: str | None = None
+    ) -> HttpResponse:
+        views = OtherStorageViews(SessionPage(login_type, self))
+        return views.list_view(request) if ses_id is None else views.detail_view(request, ses_id)
 
     def get_session_pages(self, request: HttpRequest) -> list[SessionPage]:
         """Return the pages of the login types whose sessions the user may see on this site."""
@@ -240,7 +226,7 @@ class UserSessionAdmin(SessionModelAdmin):
         if not hasattr(session, "shown"):
             columns = [*COLUMNS, *(["ses_permanent"] if self.can_be_permanent else [])]
             record = {name: getattr(session, name) for name in columns}
-            session.shown = ShownSession(cast("SessionRecord", record), self._manager)
+            session.shown = ShownSession(cast("SessionRecord", record), manager_of(self.model))
             if hasattr(session, "user"):  # fetched for all rows of the list
                 session.shown.user = session.user
         shown: ShownSession = session.shown
@@ -285,7 +271,7 @@ class UserSessionAdmin(SessionModelAdmin):
 
     @property
     def _backend(self) -> DatabaseSessionBackend:
-        manager = self._manager
+        manager = manager_of(self.model)
         if manager is not None:
             assert isinstance(manager.backend, DatabaseSessionBackend)
             return manager.backend
