@@ -28,23 +28,23 @@ def get_store(request: HttpRequest, login_type: str | None = None) -> SessionSto
     return store
 
 
-def as_seen_by(request: HttpRequest, login_type: str | None) -> HttpRequest:
+def as_served_by(request: HttpRequest, login_type: str | None) -> HttpRequest:
     """Return the request as if the login type served it: with its session and its user."""
     store = get_store(request, login_type)
     if store is request.session:
         return request
     # A copy of the plain request: REST framework's wrapper sets attributes on the one inside.
     plain: HttpRequest = getattr(request, "_request", request)
-    seen = plain.__class__.__new__(plain.__class__)
-    seen.__dict__.update(plain.__dict__)
-    seen.session = store
+    served = plain.__class__.__new__(plain.__class__)
+    served.__dict__.update(plain.__dict__)
+    served.session = store
 
     async def auser() -> Any:
-        return await auth.aget_user(seen)
+        return await auth.aget_user(served)
 
-    seen.user = SimpleLazyObject(lambda: auth.get_user(seen))  # type: ignore[assignment]
-    seen.auser = auser
-    return seen
+    served.user = SimpleLazyObject(lambda: auth.get_user(served))  # type: ignore[assignment]
+    served.auser = auser
+    return served
 
 
 def get_user(request: HttpRequest, login_type: str) -> AnyUser:
@@ -52,7 +52,7 @@ def get_user(request: HttpRequest, login_type: str) -> AnyUser:
 
     Each call costs a query for the user, and one for the session if it has not been read yet.
     """
-    return auth.get_user(as_seen_by(request, login_type))
+    return auth.get_user(as_served_by(request, login_type))
 
 
 def login(
@@ -70,19 +70,19 @@ def login(
     :param is_permanent: whether the user asked to be remembered; None: the user was not asked.
         ``PERMANENT_LOGIN`` and ``LIFETIME`` decide whether the login is permanent.
     """
-    seen = as_seen_by(request, login_type)
-    get_store(seen).asked_permanent = is_permanent
-    auth.login(seen, user, backend)
+    served = as_served_by(request, login_type)
+    get_store(served).asked_permanent = is_permanent
+    auth.login(served, user, backend)
 
 
 def logout(request: HttpRequest, login_type: str | None = None) -> None:
     """Log out of a login type and end its session; sessions of other types stay."""
-    auth.logout(as_seen_by(request, login_type))
+    auth.logout(as_served_by(request, login_type))
 
 
 async def aget_user(request: HttpRequest, login_type: str) -> AnyUser:
     """See ``get_user()``."""
-    return await auth.aget_user(as_seen_by(request, login_type))
+    return await auth.aget_user(as_served_by(request, login_type))
 
 
 async def alogin(
@@ -94,11 +94,11 @@ async def alogin(
     is_permanent: bool | None = None,
 ) -> None:
     """See ``login()``."""
-    seen = as_seen_by(request, login_type)
-    get_store(seen).asked_permanent = is_permanent
-    await auth.alogin(seen, user, backend)
+    served = as_served_by(request, login_type)
+    get_store(served).asked_permanent = is_permanent
+    await auth.alogin(served, user, backend)
 
 
 async def alogout(request: HttpRequest, login_type: str | None = None) -> None:
     """See ``logout()``."""
-    await auth.alogout(as_seen_by(request, login_type))
+    await auth.alogout(as_served_by(request, login_type))

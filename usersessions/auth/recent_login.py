@@ -25,7 +25,7 @@ from ..session.user_keys import stored_user_id
 from ..store import SessionStore
 from ..store.login import confirm_login as record_confirmation
 from ..switching.state import is_switched
-from .login import as_seen_by, get_store
+from .login import as_served_by, get_store
 from .login_age import was_confirmed_within
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -162,17 +162,17 @@ class _Requirement(RecentLoginOptions):
         if iscoroutinefunction(view):
 
             async def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-                seen = as_seen_by(request, self.login_type)
-                user = await seen.auser()
-                await get_store(seen).aget(SESSION_KEY)  # reads it
-                answer = self._answer(seen, user)
+                served = as_served_by(request, self.login_type)
+                user = await served.auser()
+                await get_store(served).aget(SESSION_KEY)  # reads it
+                answer = self._answer(served, user)
                 return await view(request, *args, **kwargs) if answer is None else answer
 
         else:
 
             def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-                seen = as_seen_by(request, self.login_type)
-                answer = self._answer(seen, seen.user)
+                served = as_served_by(request, self.login_type)
+                answer = self._answer(served, served.user)
                 return view(request, *args, **kwargs) if answer is None else answer
 
         # For Django's LoginRequiredMiddleware, as Django's own decorators do.

@@ -17,7 +17,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.generic.edit import FormView
 
 from .. import auth
-from ..auth.login import as_seen_by, get_store
+from ..auth.login import as_served_by, get_store
 from ..auth.recent_login import redirect_to_login_page, refuse_other_users
 from .forms import ConfirmPasswordForm
 from .named_login_type import find_named_login_type
@@ -41,9 +41,9 @@ class ConfirmPasswordView(RedirectURLMixin, FormView):  # type: ignore[type-arg]
     @method_decorator(never_cache)
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         self.login_type = find_named_login_type(request.POST) or find_named_login_type(request.GET)
-        self.seen_request = as_seen_by(request, self.login_type)
-        self.store = get_store(self.seen_request)
-        self.user: Any = self.seen_request.user
+        self.served_request = as_served_by(request, self.login_type)
+        self.store = get_store(self.served_request)
+        self.user: Any = self.served_request.user
         if not self.user.is_authenticated or self.store.user_session.is_anonymous:
             return self._redirect_to_login_page()
         refuse_other_users(self.store, self.user)
@@ -60,7 +60,7 @@ class ConfirmPasswordView(RedirectURLMixin, FormView):  # type: ignore[type-arg]
         return bool(self.user.has_usable_password())
 
     def get_form_kwargs(self) -> dict[str, Any]:
-        return {**super().get_form_kwargs(), "request": self.seen_request, "user": self.user}
+        return {**super().get_form_kwargs(), "request": self.served_request, "user": self.user}
 
     def form_valid(self, form: Any) -> HttpResponseRedirect:
         auth.confirm_login(self.request, self.login_type)
