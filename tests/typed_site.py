@@ -262,10 +262,10 @@ class ForgetfulBackend(SessionBackend):
     def get_all(self) -> Iterator[SessionRecord]:
         yield {"ses_id": "0", "ses_userid": 7, "ses_tstamp": 0, "ses_data": b"{}"}
 
-    def get_by_user(self, user_id: UserId) -> Iterator[SessionRecord]:
+    def get_by_user(self, user_id: UserId, *, current: bool = False) -> Iterator[SessionRecord]:
         return self.get_all()
 
-    def _read(self, ses_ids: Sequence[str]) -> SessionRecord | None:
+    def _read(self, ses_ids: Sequence[str], *, current: bool = False) -> SessionRecord | None:
         return None
 
     def _insert(self, ses_id: str, record: SessionRecord) -> bool:
@@ -280,12 +280,6 @@ class ForgetfulBackend(SessionBackend):
         return 0
 
     def _delete_by_user(self, user_id: UserId, kept: Sequence[str]) -> int:
-        return 0
-
-    def _collect(self, users_before: int, visitors_before: int, batch_size: int) -> Iterator[int]:
-        yield 0
-
-    def _count_expired(self, users_before: int, visitors_before: int) -> int:
         return 0
 
 

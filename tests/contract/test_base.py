@@ -1,9 +1,10 @@
-"""A storage of somebody else's, made of the hooks alone, keeps the contract."""
+"""The storage that README shows keeps the contract, and the hooks see hashes alone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+import re
+from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from tests.contract.session_backend import (
     BackendContract,
     CollectionContract,
     a_record,
+    take_over,
 )
 from tests.factories import NOW
 from usersessions import (
@@ -25,95 +27,35 @@ from usersessions import (
     SessionNotCreated,
     SessionNotFound,
     SessionNotUpdated,
-    SessionRecord,
 )
+from usersessions.backends.transactions import transaction_depth
+
+ROOT = Path(__file__).parents[2]
 
 
-class DictBackend(SessionBackend):
-    """Keeps sessions in memory, as a third party's storage might."""
-
-    def __init__(self, login_type: str, options: Mapping[str, Any]) -> None:
-        super().__init__(login_type, options)
-        self.records: dict[str, SessionRecord] = {}
-
-    def validate_configuration(self) -> None:
-        """There is nothing to configure."""
-
-    def get_all(self) -> Iterator[SessionRecord]:
-        # Of a copy: others may store and remove sessions meanwhile.
-        return (record.copy() for record in list(self.records.values()))
-
-    def get_by_user(self, user_id: int) -> Iterator[SessionRecord]:
-        theirs = [record for record in self.get_all() if record["ses_userid"] == user_id]
-        return iter(sorted(theirs, key=lambda record: record["ses_tstamp"], reverse=True))
-
-    def _collect(self, users_before: int, visitors_before: int, batch_size: int) -> Iterator[int]:
-        for expired in self._expired(users_before, visitors_before):
-            left = iter(expired)
-            while batch := list(islice(left, batch_size)):
-                yield self._delete(batch, {})
-
-    def _count_expired(self, users_before: int, visitors_before: int) -> int:
-        return sum(map(len, self._expired(users_before, visitors_before)))
-
-    def _expired(self, users_before: int, visitors_before: int) -> list[list[str]]:
-        return [
-            [
-                ses_id
-                for ses_id, record in self.records.items()
-                if (record["ses_userid"] > 0) is of_users and record["ses_tstamp"] < before
-            ]
-            for of_users, before in ((True, users_before), (False, visitors_before))
-        ]
-
-    def _read(self, ses_ids: Sequence[str]) -> SessionRecord | None:
-        found = [self.records[ses_id].copy() for ses_id in ses_ids if ses_id in self.records]
-        return found[0] if found else None
-
-    def _insert(self, ses_id: str, record: SessionRecord) -> bool:
-        if ses_id in self.records:
-            return False
-        self.records[ses_id] = {**record, "ses_id": ses_id}
-        return True
-
-    def _update(
-        self, ses_ids: Sequence[str], values: SessionRecord, expected: SessionRecord
-    ) -> bool:
-        record = self._read(ses_ids)
-        if record is None or not expected.items() <= record.items():
-            return False
-        del self.records[record["ses_id"]]
-        self.records[values["ses_id"]] = {**record, **values}
-        return True
-
-    def _delete(self, ses_ids: Sequence[str], expected: SessionRecord) -> int:
-        doomed = [
-            ses_id
-            for ses_id in ses_ids
-            if ses_id in self.records and expected.items() <= self.records[ses_id].items()
-        ]
-        for ses_id in doomed:
-            del self.records[ses_id]
-        return len(doomed)
-
-    def _delete_by_user(self, user_id: int, kept: Sequence[str]) -> int:
-        return self._delete(
-            [
-                ses_id
-                for ses_id, record in self.records.items()
-                if record["ses_userid"] == user_id and ses_id not in kept
-            ],
-            {},
-        )
+def example() -> type[Any]:
+    """The storage that the documentation shows, as it stands there."""
+    texts = "\n".join(path.read_text() for path in [ROOT / "README.rst", *ROOT.rglob("docs/*.rst")])
+    blocks = re.findall(r"\.\. code-block:: python\n\n((?:    .*\n|\n)+)", texts)
+    [block] = [block for block in blocks if "class MemoryBackend" in block]
+    assert len(block.strip().splitlines()) <= 60
+    names: dict[str, Any] = {"__name__": "readme"}
+    exec(compile(dedent(block), "README.rst", "exec"), names)  # noqa: S102 - our own text
+    found: type[Any] = names["MemoryBackend"]
+    return found
 
 
-class TestDictBackend(BackendContract, CollectionContract):
+MemoryBackend = example()
+
+
+class TestMemoryBackend(BackendContract, CollectionContract):
     @pytest.fixture
-    def backend(self) -> DictBackend:
-        return DictBackend("SHOP", {})
+    def backend(self) -> SessionBackend:
+        backend: SessionBackend = MemoryBackend("SHOP", {})
+        return backend
 
 
-class ListeningBackend(DictBackend):
+class ListeningBackend(MemoryBackend):  # type: ignore[misc, valid-type]
     """Notes everything that reaches the hooks."""
 
     HOOKS = ("_read", "_insert", "_update", "_delete", "_delete_by_user")
@@ -125,9 +67,9 @@ class ListeningBackend(DictBackend):
             setattr(self, name, self._listen(name, getattr(self, name)))
 
     def _listen(self, name: str, hook: Any) -> Any:
-        def listening(*args: Any) -> Any:
+        def listening(*args: Any, **options: Any) -> Any:
             self.heard.setdefault(name, []).append(args)
-            return hook(*args)
+            return hook(*args, **options)
 
         return listening
 
@@ -140,7 +82,7 @@ def test_hooks_only_ever_see_hashes() -> None:
     backend.update(IDENTIFIER, {"ses_data": b"new"}, expected_data=b'{"basket":[1]}')
     backend.touch(IDENTIFIER, NOW + 62, seen=NOW)
     backend.renew(IDENTIFIER, NEW_IDENTIFIER, a_record(ses_userid=ALICE))
-    backend.take_over(next(backend.get_by_user(ALICE)), THIRD_IDENTIFIER, a_record())
+    take_over(backend, next(backend.get_by_user(ALICE)), THIRD_IDENTIFIER, a_record())
     backend.remove_by_user(ALICE, except_=[THIRD_IDENTIFIER])
     backend.remove(THIRD_IDENTIFIER)
     heard = repr(backend.heard)
@@ -161,16 +103,16 @@ def test_hooks_get_the_hashes_of_all_keys_the_current_one_first(settings: Any) -
 
 def test_each_login_type_has_hashes_of_its_own() -> None:
     """Who can read one table cannot look for the same browser in the other."""
-    assert DictBackend("FE", {}).hash(IDENTIFIER) != DictBackend("BE", {}).hash(IDENTIFIER)
+    assert MemoryBackend("FE", {}).hash(IDENTIFIER) != MemoryBackend("BE", {}).hash(IDENTIFIER)
 
 
 def test_storage_without_transactions_is_in_none() -> None:
-    assert DictBackend("SHOP", {}).transaction_depth == 0
+    assert transaction_depth(MemoryBackend("SHOP", {})) == 0
 
 
 def test_options_are_a_copy() -> None:
     options = {"url": "memory:"}
-    backend = DictBackend("SHOP", options)
+    backend = MemoryBackend("SHOP", options)
     options["url"] = "changed"
     assert backend.options == {"url": "memory:"}
 
@@ -181,7 +123,8 @@ def test_storage_without_hooks_cannot_be_made() -> None:
 
     with pytest.raises(TypeError) as caught:
         Unfinished("SHOP", {})  # type: ignore[abstract]
-    for name in (*ListeningBackend.HOOKS, "get_all", "_collect", "validate_configuration"):
+    needed = ("_read", "_insert", "_update", "_delete", "get_all", "get_by_user")
+    for name in (*needed, "validate_configuration"):
         assert name in str(caught.value)
 
 

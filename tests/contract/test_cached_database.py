@@ -34,6 +34,7 @@ from tests.contract.session_backend import (
     BackendContract,
     a_record,
     second_database,
+    take_over,
 )
 from tests.factories import NOW, UserFactory
 from tests.missing import report_missing
@@ -261,8 +262,8 @@ class TestEachCache:
                 lambda b: b.renew(IDENTIFIER, NEW_IDENTIFIER, a_record()), "UPDATE", id="renew"
             ),
             pytest.param(
-                lambda b: b.take_over(
-                    {"ses_id": b.hash(IDENTIFIER), "ses_data": DATA}, NEW_IDENTIFIER, a_record()
+                lambda b: take_over(
+                    b, {"ses_id": b.hash(IDENTIFIER), "ses_data": DATA}, NEW_IDENTIFIER, a_record()
                 ),
                 "UPDATE",
                 id="take-over",

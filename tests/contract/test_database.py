@@ -31,13 +31,18 @@ from tests.contract.session_backend import (
     CollectionContract,
     a_record,
     second_database,
+    take_over,
 )
 from tests.factories import NOW, FrontendSessionFactory
 from usersessions import DatabaseSessionBackend, SessionNotCreated, SessionNotUpdated
+from usersessions.backends.selection import AnySession, Expired
+from usersessions.backends.transactions import transaction_depth
 from usersessions.conf import get_login_type
 from usersessions.models import AbstractUserSession, BackendSession, FrontendSession
 
 pytestmark = pytest.mark.django_db
+
+EXPIRED = Expired.after(100)
 
 
 @pytest.fixture
@@ -168,7 +173,7 @@ DATA = a_record()["ses_data"]
             id="renew",
         ),
         pytest.param(
-            lambda b: b.take_over(b.get(IDENTIFIER), NEW_IDENTIFIER, a_record()),
+            lambda b: take_over(b, b.get(IDENTIFIER), NEW_IDENTIFIER, a_record()),
             ["SELECT", "UPDATE"],
             id="get-and-take-over",
         ),
@@ -187,7 +192,9 @@ DATA = a_record()["ses_data"]
         pytest.param(lambda b: list(b.get_by_user(ALICE)), ["SELECT"], id="get-by-user"),
         pytest.param(lambda b: b.hash(IDENTIFIER), [], id="hash"),
         pytest.param(lambda b: b.validate_configuration(), [], id="validate-configuration"),
-        pytest.param(lambda b: b.count_garbage(100), ["SELECT", "SELECT"], id="count-garbage"),
+        pytest.param(
+            lambda b: b.count_all(Expired.after(100)), ["SELECT", "SELECT"], id="count-garbage"
+        ),
     ],
 )
 @pytest.mark.parametrize("rotating", [False, True], ids=["one-key", "with-fallbacks"])
@@ -243,8 +250,8 @@ def test_ending_all_sessions_of_a_user_costs_the_same_however_many(
 def test_ending_all_sessions_reads_hashes_alone(backend: DatabaseSessionBackend) -> None:
     FrontendSessionFactory.create_batch(3, ses_userid=ALICE)
     with CaptureQueriesContext(connection) as statements:
-        assert list(backend.iter_remove_all(except_users=[BOB], batch_size=2)) == [2, 1]
-        assert backend.count_all(except_users=[BOB]) == 0
+        assert list(backend.remove_all(AnySession(except_users=[BOB]), 2)) == [2, 1]
+        assert backend.count_all(AnySession(except_users=[BOB])) == 0
     sql = [query["sql"] for query in statements]
     kinds = ["SELECT", "DELETE", "SELECT", "DELETE", "SELECT", "SELECT"]
     assert [text.split()[0] for text in sql] == kinds
@@ -270,7 +277,7 @@ def test_session_that_changes_hands_after_it_was_picked_stays(
         return execute(sql, params, many, context)
 
     with connection.execute_wrapper(change_hands):
-        assert list(backend.iter_remove_all(**options)) == [0]
+        assert list(backend.remove_all(AnySession(**options))) == [0]
     assert FrontendSession.objects.get().ses_userid == user_now
 
 
@@ -280,7 +287,7 @@ def test_sessions_stored_meanwhile_do_not_keep_ending_all_sessions_from_its_end(
     FrontendSessionFactory(ses_id="a" * 64)
     FrontendSessionFactory(ses_id="b" * 64)
     took = []
-    for number, count in enumerate(islice(backend.iter_remove_all(batch_size=1), 10)):
+    for number, count in enumerate(islice(backend.remove_all(AnySession(), 1), 10)):
         took.append(count)
         FrontendSessionFactory(ses_id=f"{number:064x}")
     assert took == [1, 1]
@@ -291,7 +298,7 @@ def test_ending_all_sessions_fits_the_parameters_that_the_database_takes(
 ) -> None:
     FrontendSessionFactory.create_batch(7, ses_userid=ALICE)
     limit_parameters(5)
-    assert list(backend.iter_remove_all(except_users=[BOB, 9])) == [3, 3, 1]
+    assert list(backend.remove_all(AnySession(except_users=[BOB, 9]))) == [3, 3, 1]
 
 
 def test_update_leaves_the_key_alone(backend: DatabaseSessionBackend) -> None:
@@ -434,7 +441,7 @@ def test_sessions_are_kept_in_the_database_of_the_option(tmp_path: Path) -> None
         backend.update(IDENTIFIER, {"ses_tstamp": 0})
         assert (backend.database, backend.get(IDENTIFIER)["ses_tstamp"]) == (alias, 0)
         assert len(list(backend.get_by_user(ALICE))) == len(list(backend.get_all())) == 1
-        assert backend.count_garbage(100, now=NOW) == 1
+        assert backend.count_all(Expired.after(100, now=NOW)) == 1
         assert backend.collect_garbage(100, now=NOW) == 1
 
 
@@ -454,19 +461,19 @@ def test_sessions_are_read_where_they_are_written(tmp_path: Path, settings: Any)
         assert FrontendSession.objects.using("second").count() == 1
         assert backend.get(IDENTIFIER)["ses_userid"] == ALICE
         assert len(list(backend.get_by_user(ALICE))) == len(list(backend.get_all())) == 1
-        assert backend.count_garbage(100, now=NOW + 101) == 1
+        assert backend.count_all(Expired.after(100, now=NOW + 101)) == 1
         assert backend.collect_garbage(100, now=NOW + 101) == 1
 
 
 def test_transaction_depth_counts_the_blocks_of_its_database(
     backend: DatabaseSessionBackend, tmp_path: Path
 ) -> None:
-    outside = backend.transaction_depth
+    outside = transaction_depth(backend)
     with transaction.atomic(), transaction.atomic():
-        assert backend.transaction_depth == outside + 2
+        assert transaction_depth(backend) == outside + 2
         with second_database(tmp_path / "second.sqlite3") as alias:
             elsewhere = DatabaseSessionBackend("FE", {**backend.options, "using": alias})
-            assert elsewhere.transaction_depth == 0
+            assert transaction_depth(elsewhere) == 0
 
 
 # Garbage collection
@@ -513,14 +520,14 @@ def test_no_delete_takes_more_than_a_batch(backend: DatabaseSessionBackend) -> N
     expired(25, ses_userid=ALICE)
     expired(15)
     with statements() as executed:
-        assert list(backend.iter_garbage(1000, now=NOW, batch_size=10)) == [10, 10, 5, 10, 5]
+        assert list(backend.remove_all(Expired.after(1000, now=NOW), 10)) == [10, 10, 5, 10, 5]
     deletes = [params for sql, params in executed if sql.startswith("DELETE")]
     assert [len(params) - 1 for params in deletes] == [10, 10, 5, 10, 5]
 
 
 def test_batch_costs_two_or_three_statements(backend: DatabaseSessionBackend) -> None:
     expired(20, ses_userid=ALICE)
-    batches = backend.iter_garbage(1000, now=NOW, batch_size=10)
+    batches = backend.remove_all(Expired.after(1000, now=NOW), 10)
     with CaptureQueriesContext(connection) as captured:
         next(batches)
     kinds = [query["sql"].split()[0] for query in captured]
@@ -533,7 +540,7 @@ def test_batch_costs_two_or_three_statements(backend: DatabaseSessionBackend) ->
 
 def test_batch_size_is_500_unless_told(backend: DatabaseSessionBackend) -> None:
     expired(501)
-    assert list(backend.iter_garbage(1000, now=NOW)) == [500, 1]
+    assert list(backend.remove_all(Expired.after(1000, now=NOW))) == [500, 1]
 
 
 def test_batch_may_be_larger_than_what_a_statement_takes(
@@ -589,7 +596,7 @@ def test_rows_of_one_second_span_batches(backend: DatabaseSessionBackend) -> Non
     FrontendSession.objects.bulk_create(
         FrontendSessionFactory.build_batch(25, ses_tstamp=NOW - 100_000)
     )
-    assert list(backend.iter_garbage(1000, now=NOW, batch_size=10)) == [10, 10, 5]
+    assert list(backend.remove_all(Expired.after(1000, now=NOW), 10)) == [10, 10, 5]
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from tests.contract.session_backend import (
     BackendContract,
     a_record,
     assert_stored,
+    take_over,
 )
 from tests.factories import NOW
 from tests.redis_servers import (
@@ -42,6 +43,7 @@ from usersessions import (
     SessionNotUpdated,
 )
 from usersessions.backends.base import BATCH_SIZE
+from usersessions.backends.selection import Expired
 from usersessions.session.expiry import KEPT_WITHOUT_LIFETIME
 from usersessions.store import SessionStore
 
@@ -169,7 +171,7 @@ def test_servers_never_hear_an_identifier(single: Storage) -> None:
         backend.update(IDENTIFIER, {"ses_data": b"x"}, expected_data=a_record()["ses_data"])
         backend.touch(IDENTIFIER, NOW + 62, seen=NOW)
         backend.renew(IDENTIFIER, NEW_IDENTIFIER, a_record(ses_userid=ALICE))
-        backend.take_over(next(backend.get_by_user(ALICE)), THIRD_IDENTIFIER, a_record())
+        take_over(backend, next(backend.get_by_user(ALICE)), THIRD_IDENTIFIER, a_record())
         backend.remove_by_user(ALICE, except_=[THIRD_IDENTIFIER])
         backend.remove(THIRD_IDENTIFIER)
         client.execute_command("ECHO", "the end")
@@ -278,9 +280,9 @@ def test_lists_hold_the_users_sessions_whatever_happens(
     def somebody() -> int:
         return chance.choice([0, ALICE, BOB])
 
-    def take_over() -> None:
+    def take_first() -> None:
         for record in list(backend.get_by_user(ALICE))[:1]:
-            backend.take_over(record, chance.choice(names), a_record(ses_userid=somebody()))
+            take_over(backend, record, chance.choice(names), a_record(ses_userid=somebody()))
 
     def stored(identifier: str) -> set[str]:
         return {backend.hash(identifier)} & set.union(*live(backend).values())
@@ -301,7 +303,7 @@ def test_lists_hold_the_users_sessions_whatever_happens(
         lambda: backend.update(chance.choice(names), {"ses_data": b"new"}),
         lambda: backend.touch(chance.choice(names), chance.choice(times), seen=NOW),
         renew,
-        lambda: [stored(name) or take_over() for name in names[:1]],
+        lambda: [stored(name) or take_first() for name in names[:1]],
         lambda: backend.remove(chance.choice(names)),
         lambda: backend.remove(chance.choice(names), expected_data=b"new"),
         lambda: backend.remove_by_ses_id([backend.hash(name) for name in names[:2]]),
@@ -422,7 +424,7 @@ def test_users_may_have_any_text_as_key(
     backend.update(identifiers(1)[0], {"ses_data": b"new"})
     assert {record["ses_userid"] for record in backend.get_by_user(user_id)} == {user_id}
     assert len(list(backend.get_all())) == 3
-    assert backend.count_garbage(1) == 0
+    assert backend.count_all(Expired.after(1)) == 0
     assert backend.remove_by_user(user_id) == 2
     assert [record["ses_userid"] for record in backend.get_all()] == ["somebody"]
 
@@ -455,9 +457,9 @@ def test_collection_takes_what_is_gone_off_the_lists(
         key = f"usersessions:FE:user:{user_id}"
         storage.client_of(key).zadd(key, {"gone": 1, "gone, too": 2})
     backend.set(IDENTIFIER, a_record(ses_tstamp=0))
-    assert backend.count_garbage(100) == 4
-    assert sum(backend.iter_garbage(100, batch_size=1)) == 4
-    assert backend.count_garbage(100) == backend.collect_garbage(100) == 0
+    assert backend.count_all(Expired.after(100)) == 4
+    assert sum(backend.remove_all(Expired.after(100), 1)) == 4
+    assert backend.count_all(Expired.after(100)) == backend.collect_garbage(100) == 0
     assert len(list(backend.get_all())) == 3
     assert storage.listed(ALICE) == {backend.hash(f"{ALICE:032x}")}
 

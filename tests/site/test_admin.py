@@ -581,10 +581,10 @@ def test_superusers_alone_end_a_users_sessions_in_storages_without_a_table_too(
     client = staff("delete_frontendsession")
     User.objects.filter(pk=editor.pk).update(is_superuser=is_superuser)
     settings.USERSESSIONS = {
-        "SHOP": {"BACKEND": "tests.contract.test_base.DictBackend", "URL_PREFIXES": ["/shop/"]}
+        "SHOP": {"BACKEND": "tests.contract.test_base.MemoryBackend", "URL_PREFIXES": ["/shop/"]}
     }
     backend = SessionManager.get_session_backend("SHOP")
-    backend.set("0" * 32, {"ses_userid": alice.pk, "ses_data": b"{}"})
+    backend.set("0" * 32, {"ses_userid": alice.pk, "ses_tstamp": 0, "ses_data": b"{}"})
     picked = FrontendSessionFactory(ses_userid=alice.pk)
     said = run(client, "end_all_sessions_of_users", picked)
     assert said == ["2 sessions were ended." if is_superuser else "1 session was ended."]

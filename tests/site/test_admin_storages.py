@@ -28,7 +28,7 @@ from usersessions.test import Client
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
 
-DICT = {"BACKEND": "tests.contract.test_base.DictBackend", "OPTIONS": {}}
+DICT = {"BACKEND": "tests.contract.test_base.MemoryBackend", "OPTIONS": {}}
 SHOP = {"SHOP": {**DICT, "URL_PREFIXES": ["/shop/"]}}
 
 NO_HASH = "0" * 64

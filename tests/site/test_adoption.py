@@ -290,7 +290,7 @@ def test_login_type_of_the_sites_own_takes_staff(
     old_site: OldSite, alice: Any, editor: Any, settings: Any
 ) -> None:
     partner = {
-        "BACKEND": "tests.contract.test_base.DictBackend",
+        "BACKEND": "tests.contract.test_base.MemoryBackend",
         "OPTIONS": {},
         "URL_PREFIXES": ["/partners/"],
         "ADOPT_FROM": DB,

@@ -13,7 +13,7 @@ from tests.conftest import Clock, SessionQueries
 from tests.site.test_middleware import put_basket, read_basket
 from tests.urls import site_of, visit
 from usersessions import SessionChanged, SessionNotUpdated, UserSession, UserSessionManager
-from usersessions.backends.base import SessionBackend
+from usersessions.backends.base import SesId, SessionBackend
 from usersessions.lifecycle.login import begin_login
 from usersessions.models import FrontendSession
 from usersessions.test import Client
@@ -154,13 +154,14 @@ def test_twin_that_ends_while_it_is_taken_over_is_done_without(
 ) -> None:
     one, two = read_again(manager, basket), read_again(manager, basket)
     first = manager.store(begin_login(manager, one, alice.pk, sent_at=1.0))
-    take_over = SessionBackend.take_over
+    renew = SessionBackend.renew
 
-    def end_it_first(backend: SessionBackend, *args: Any) -> None:
-        backend.remove(first.identifier)
-        take_over(backend, *args)
+    def end_it_first(backend: SessionBackend, key: str, *args: Any, **more: Any) -> None:
+        if isinstance(key, SesId):
+            backend.remove(first.identifier)
+        renew(backend, key, *args, **more)
 
-    monkeypatch.setattr(SessionBackend, "take_over", end_it_first)
+    monkeypatch.setattr(SessionBackend, "renew", end_it_first)
     second = manager.store(begin_login(manager, two, alice.pk, sent_at=2.0))
     assert read_again(manager, second).data == {"basket": {"apple": 3}}
     assert len(rows_of(alice)) == 1
@@ -204,9 +205,13 @@ def test_twin_that_cannot_be_taken_over_does_not_keep_anybody_from_logging_in(
     one, two = read_again(manager, basket), read_again(manager, basket)
     manager.store(begin_login(manager, one, alice.pk, sent_at=1.0))
 
-    def change_it_first(backend: SessionBackend, stored: Any, *args: Any) -> None:
-        raise SessionChanged("FE", stored["ses_id"], stored)
+    renew = SessionBackend.renew
 
-    monkeypatch.setattr(SessionBackend, "take_over", change_it_first)
+    def change_it_first(backend: SessionBackend, key: str, *args: Any, **more: Any) -> None:
+        if isinstance(key, SesId):
+            raise SessionChanged("FE", key, backend.get(key))
+        renew(backend, key, *args, **more)
+
+    monkeypatch.setattr(SessionBackend, "renew", change_it_first)
     second = manager.store(begin_login(manager, two, alice.pk, sent_at=2.0))
     assert read_again(manager, second).data == {"basket": {"apple": 3}}

@@ -1012,7 +1012,7 @@ def test_failing_collection_does_not_cost_the_visitor_the_cookie(
     def fail(backend: SessionBackend, *args: Any) -> Any:
         raise OperationalError("disk full")
 
-    monkeypatch.setattr(DatabaseSessionBackend, "_collect", fail)
+    monkeypatch.setattr(DatabaseSessionBackend, "remove_all", fail)
     assert identifier_in(the_cookie(visit(client, put_basket)).value)
     assert "Collecting expired FE sessions failed." in caplog.text
 

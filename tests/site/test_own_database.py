@@ -19,6 +19,7 @@ from tests.contract.session_backend import second_database
 from tests.factories import NOW
 from tests.urls_admin import urlpatterns as admin_urls
 from usersessions import SessionManager
+from usersessions.backends.transactions import transaction_depth, watch_transaction
 from usersessions.models import BackendSession, FrontendSession
 from usersessions.test import Client
 
@@ -162,15 +163,15 @@ def test_logout_holds_though_the_requests_transaction_is_rolled_back(
 def test_transactions_of_other_databases_do_not_count(elsewhere: None) -> None:
     backend = SessionManager.get_session_backend("FE")
     with transaction.atomic():
-        assert backend.transaction_depth == 0
+        assert transaction_depth(backend) == 0
         with transaction.atomic(using=SESSIONS):
-            assert backend.transaction_depth == 1
+            assert transaction_depth(backend) == 1
 
 
 def test_rollback_of_another_database_takes_no_session_back(elsewhere: None) -> None:
     backend = SessionManager.get_session_backend("FE")
     with transaction.atomic():
-        was_rolled_back = backend.watch_transaction()
+        was_rolled_back = watch_transaction(backend)
         backend.set("0" * 32, {"ses_data": b"{}"})
         transaction.set_rollback(True)
     assert was_rolled_back() is False
@@ -180,7 +181,7 @@ def test_rollback_of_another_database_takes_no_session_back(elsewhere: None) -> 
 def test_rollback_of_the_sessions_database_is_noticed(elsewhere: None) -> None:
     backend = SessionManager.get_session_backend("FE")
     with transaction.atomic(using=SESSIONS):
-        was_rolled_back = backend.watch_transaction()
+        was_rolled_back = watch_transaction(backend)
         backend.set("0" * 32, {"ses_data": b"{}"})
         transaction.set_rollback(True, using=SESSIONS)
     assert was_rolled_back() is True

@@ -13,7 +13,7 @@ from django.db import connection
 from tests import turns
 from tests.redis_servers import RedisConnection
 from usersessions import CachedDatabaseSessionBackend
-from usersessions.backends import base
+from usersessions.backends import transactions
 
 
 class Schedule:
@@ -59,10 +59,10 @@ class Schedule:
 
             return stop_and_call
 
-        clock = SimpleNamespace(time=base.time.time, sleep=lambda seconds: self.stop())
+        clock = SimpleNamespace(sleep=lambda seconds: self.stop())
         with ExitStack() as stack:
             patch = stack.enter_context(monkeypatch.context())
-            patch.setattr(base, "time", clock)
+            patch.setattr(transactions, "time", clock)
             patch.setattr(
                 CachedDatabaseSessionBackend, "_try", stopping(CachedDatabaseSessionBackend._try)
             )

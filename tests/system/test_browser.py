@@ -224,7 +224,7 @@ def test_sessions_of_a_customer_in_another_storage_end_in_the_admin(
 
     settings.USERSESSIONS = {
         **settings.USERSESSIONS,
-        "FE": {"BACKEND": "tests.contract.test_base.DictBackend", "OPTIONS": {}},
+        "FE": {"BACKEND": "tests.contract.test_base.MemoryBackend", "OPTIONS": {}},
     }
     phone, office = open_browser(), open_browser()
     log_in(phone, url, "alice")

@@ -16,6 +16,7 @@ from tests.contract.session_backend import ALICE, BOB, a_record
 from tests.factories import NOW, FrontendSessionFactory
 from tests.processes import wait_until
 from usersessions import DatabaseSessionBackend, SessionNotUpdated
+from usersessions.backends.selection import Expired
 from usersessions.models import FrontendSession
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -101,7 +102,7 @@ def test_rows_that_a_request_holds_are_left(backend: DatabaseSessionBackend) -> 
     """Collection would otherwise wait for it, with 500 rows in its own hands."""
     held, *_ = store_expired(3)
     with locked_by_another(held):
-        assert list(backend.iter_garbage(1000, now=NOW, batch_size=2)) == [1, 1]
+        assert list(backend.remove_all(Expired.after(1000, now=NOW), 2)) == [1, 1]
         assert FrontendSession.objects.get().ses_id == held
     assert backend.collect_garbage(1000, now=NOW) == 1
 
@@ -110,14 +111,14 @@ def test_collection_ends_though_a_whole_batch_is_held(backend: DatabaseSessionBa
     held = store_expired(2, tstamp=NOW - 100_000)
     store_expired(1, tstamp=NOW - 90_000)
     with locked_by_another(*held):
-        assert sum(backend.iter_garbage(1000, now=NOW, batch_size=2)) == 1
+        assert sum(backend.remove_all(Expired.after(1000, now=NOW), 2)) == 1
     assert FrontendSession.objects.count() == 2
 
 
 def test_rows_are_locked_by_nothing_but_their_keys(backend: DatabaseSessionBackend) -> None:
     """A request that inserts beside what is collected does not wait for the batch to end."""
     store_expired(3)
-    batches = backend.iter_garbage(1000, now=NOW)
+    batches = backend.remove_all(Expired.after(1000, now=NOW))
     with transaction.atomic():
         assert next(batches) == 3
         record = a_record(ses_userid=ALICE, ses_tstamp=NOW - 100_000)
@@ -130,7 +131,7 @@ def test_two_collections_take_each_row_once(backend: DatabaseSessionBackend) -> 
     taken: list[int] = []
 
     def collect() -> None:
-        taken.extend(backend.iter_garbage(1000, now=NOW, batch_size=7))
+        taken.extend(backend.remove_all(Expired.after(1000, now=NOW), 7))
 
     assert run_beside(collect, collect) == []
     assert sum(taken) + backend.collect_garbage(1000, now=NOW) == 200
@@ -174,7 +175,7 @@ def test_collections_and_requests_never_wait_in_a_circle(backend: DatabaseSessio
 
     def collect() -> None:
         for _ in range(10):
-            sum(backend.iter_garbage(1000, now=NOW, batch_size=20))
+            sum(backend.remove_all(Expired.after(1000, now=NOW), 20))
 
     def visit() -> None:
         chance = random.Random()  # noqa: S311

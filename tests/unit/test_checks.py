@@ -17,7 +17,7 @@ from django.core.management.base import SystemCheckError
 from django.db import connection, models
 from django.test.utils import isolate_apps
 
-from tests.contract.test_base import DictBackend
+from tests.contract.test_base import MemoryBackend
 from usersessions.backends.database import user_column
 from usersessions.backends.session_manager import SessionManager
 from usersessions.checks import (
@@ -137,7 +137,7 @@ def test_login_types_that_share_a_table_are_refused(settings: Any) -> None:
 
 
 def test_storages_that_are_no_tables_share_none(settings: Any) -> None:
-    dicts = {"BACKEND": "tests.contract.test_base.DictBackend"}
+    dicts = {"BACKEND": "tests.contract.test_base.MemoryBackend"}
     settings.USERSESSIONS = {"ONE": dicts, "TWO": dicts}
     assert [*check_settings(None)] == []
 
@@ -259,7 +259,7 @@ def sessions_have(field: Any, settings: Any) -> None:
     backend.__dict__["model"] = FrontendSession
 
 
-class Shelf(DictBackend):
+class Shelf(MemoryBackend):
     """A storage without any columns."""
 
 

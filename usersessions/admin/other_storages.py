@@ -23,7 +23,7 @@ from django.utils.translation import gettext
 # Texts of Django's own admin are in its catalogues, in more languages than ours.
 from django.utils.translation import gettext as django_gettext
 
-from ..backends.base import SessionNotFound
+from ..backends.base import SesId, SessionNotFound
 from ..lifecycle.user_session_manager import UserSessionManager
 from ..session.record import SessionRecord
 from .session_page import SessionPage
@@ -118,7 +118,7 @@ class OtherStorageViews:
     def _records(self, ses_ids: Sequence[str]) -> Iterator[SessionRecord]:
         for ses_id in ses_ids:
             try:
-                yield self.backend.get_by_ses_id(ses_id)
+                yield self.backend.get(SesId(ses_id))
             except SessionNotFound:  # ended by another request
                 continue
 

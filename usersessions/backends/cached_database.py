@@ -42,6 +42,7 @@ from typing import Any
 from django.core.cache import DEFAULT_CACHE_ALIAS, BaseCache, InvalidCacheBackendError, caches
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..session.record import SessionRecord
 from .base import BATCH_SIZE, logger
@@ -108,34 +109,43 @@ class CachedDatabaseSessionBackend(DatabaseSessionBackend):
         """The cache of this thread."""
         return caches[self.cache_alias]
 
-    def _read(self, ses_ids: Sequence[str]) -> SessionRecord | None:
-        connection = self._connection
-        found = None
-        if not self._has_uncommitted_writes():
-            found = self._try("get_many", [key for each in ses_ids for key in self._keys_of(each)])
+    def _read(self, ses_ids: Sequence[str], *, current: bool = False) -> SessionRecord | None:
+        connection = self.connection
+        if current or (connection.run_on_commit and self._has_uncommitted_writes(connection)):
+            return super()._read(ses_ids, current=current)
+        entries = [self._keys_of(ses_id) for ses_id in ses_ids]
+        found = self._try("get_many", [key for keys in entries for key in keys])
         if found is None:
-            return self._find(ses_ids)
-        tokens: dict[str, str] = {}
-        for ses_id in ses_ids:
-            generation_key, record_key = self._keys_of(ses_id)
-            token, cached = found.get(generation_key), found.get(record_key)
+            return super()._read(ses_ids)
+        for generation, record in entries:
+            token, cached = found.get(generation), found.get(record)
             if token is not None and cached is not None and cached[0] == token:
-                record: SessionRecord = cached[1]
-                return record
-            if token is not None:
-                tokens[ses_id] = token
+                return cached[1]  # type: ignore[no-any-return]
         if connection.in_atomic_block:
-            return self._find(ses_ids)
-        for ses_id in ses_ids:
+            return super()._read(ses_ids)
+        tokens = {ses_id: found.get(self._keys_of(ses_id)[0]) for ses_id in ses_ids}
+        return self._read_and_cache(connection, ses_ids, tokens)
+
+    def _read_and_cache(
+        self,
+        connection: BaseDatabaseWrapper,
+        ses_ids: Sequence[str],
+        tokens: dict[str, str | None],
+    ) -> SessionRecord | None:
+        """Read a row; put it into the cache under the generation from before.
+
+        :param tokens: the generations that were found; where there is none, one is added
+        """
+        for ses_id, found in tokens.items():
             token = _new_token(READING)
-            if ses_id not in tokens and self._try("add", *self._generation(ses_id, token)):
+            if found is None and self._try("add", *self._generation(ses_id, token)):
                 tokens[ses_id] = token
-        current = self._find(ses_ids)
-        if current is not None and connection.autocommit:
-            token = tokens.get(current["ses_id"], WRITING)
+        record = super()._read(ses_ids)
+        if record is not None and connection.autocommit:
+            token = tokens.get(record["ses_id"]) or WRITING
             if token.startswith(READING):
-                self._put(current, token)
-        return current
+                self._put(record, token)
+        return record
 
     def _insert(self, ses_id: str, record: SessionRecord) -> bool:
         with self._changing([ses_id]) as change:
@@ -148,11 +158,12 @@ class CachedDatabaseSessionBackend(DatabaseSessionBackend):
     def _update(
         self, ses_ids: Sequence[str], values: SessionRecord, expected: SessionRecord
     ) -> bool:
-        sql, params = self._update_statement(ses_ids, values, expected)
+        connection = self.connection
+        sql, params = self._update_statement(connection, ses_ids, values, expected)
         with self._changing({*ses_ids, values["ses_id"]}) as change:
             if not self._can_return_from("UPDATE"):
                 return self._execute(sql, params) > 0
-            rows = self._fetch(f"{sql} RETURNING {self._all_columns}", params)
+            rows = self.fetch(f"{sql} RETURNING {self.sql.all_columns}", params)
             for row in rows:
                 change.record = self._record(row)
             return bool(rows)
@@ -161,28 +172,28 @@ class CachedDatabaseSessionBackend(DatabaseSessionBackend):
         with self._changing(ses_ids):
             return super()._delete(ses_ids, expected)
 
-    def _delete_by_key(self, ses_ids: Sequence[str], condition: str, params: Sequence[Any]) -> int:
+    def delete_by_key(self, ses_ids: Sequence[str], condition: str, params: Sequence[Any]) -> int:
         with self._changing(ses_ids):
-            return super()._delete_by_key(ses_ids, condition, params)
+            return super().delete_by_key(ses_ids, condition, params)
 
-    def _delete_where(self, where: str, params: Sequence[Any]) -> int:
-        ses_id = self._quote("ses_id")
+    def _delete_where(self, condition: str, params: Sequence[Any]) -> int:
+        key, table = self.sql.key, self.sql.table
         if self._can_return_from("DELETE"):
-            sql = f"DELETE FROM {self._table} WHERE {where} RETURNING {ses_id}"
-            ended = [row[0] for row in self._fetch(sql, params)]
+            sql = f"DELETE FROM {table} WHERE {condition} RETURNING {key}"
+            ended = [row[0] for row in self.fetch(sql, params)]
             if ended:
                 # Which they are is known only now; in a transaction that is before the commit.
                 with self._changing(ended):
                     pass
             return len(ended)
-        connection = self._connection
+        connection = self.connection
         # With the lock, the rows as they are now, even in a transaction that sees a snapshot.
         lock = connection.ops.for_update_sql() if connection.features.has_select_for_update else ""
-        sql = f"SELECT {ses_id} FROM {self._table} WHERE {where} LIMIT {BATCH_SIZE} {lock}"
+        sql = f"SELECT {key} FROM {table} WHERE {condition} LIMIT {BATCH_SIZE} {lock}"
         removed = 0
-        # Again until there is none: sessions that are renewed meanwhile have another hash.
-        while rows := self._fetch(sql, params):
-            removed += self._delete_by_key([row[0] for row in rows], where, params)
+        # Again until there is none: sessions that are renewed have another hash.
+        while rows := self.fetch(sql, params):
+            removed += self.delete_by_key([row[0] for row in rows], condition, params)
         return removed
 
     @contextmanager
@@ -194,7 +205,7 @@ class CachedDatabaseSessionBackend(DatabaseSessionBackend):
         try:
             yield change
         finally:
-            connection = self._connection
+            connection = self.connection
             if connection.in_atomic_block:
                 transaction.on_commit(partial(self._drop, tuple(ses_ids)), using=self.database)
             elif connection.autocommit:
@@ -218,9 +229,9 @@ class CachedDatabaseSessionBackend(DatabaseSessionBackend):
         if ses_ids:
             self._try("delete_many", [key for each in ses_ids for key in self._keys_of(each)])
 
-    def _has_uncommitted_writes(self) -> bool:
+    def _has_uncommitted_writes(self, connection: BaseDatabaseWrapper) -> bool:
         """Whether the transaction has changed sessions: only the database knows its own rows."""
-        waiting = (entry[1] for entry in self._connection.run_on_commit)
+        waiting = (entry[1] for entry in connection.run_on_commit)
         drops = (getattr(call, "func", None) for call in waiting)
         return any(getattr(drop, "__func__", None) is type(self)._drop for drop in drops)
 
@@ -257,15 +268,9 @@ class CachedDatabaseSessionBackend(DatabaseSessionBackend):
 
     def _can_return_from(self, kind: str) -> bool:
         """Whether a statement can tell the rows that it has changed."""
-        connection = self._connection
+        connection = self.connection
         takes_returning = connection.features.can_return_columns_from_insert
         return takes_returning and (kind == "DELETE" or connection.vendor != "mysql")
-
-    @property
-    def _all_columns(self) -> str:
-        return self._sql(
-            (self._connection.alias, "columns"), lambda: ", ".join(map(self._quote, self._columns))
-        )
 
 
 class _Change:

@@ -55,7 +55,7 @@ class SessionManager:
         switched from a session that ends here end with it.
 
         Costs one indexed delete, and one update for ``keep``. Source: TYPO3
-        ``SessionManager::invalidateAllSessionsByUserId()``, which walks all sessions.
+        ``SessionManager::invalidateAnySessionByUserId()``, which walks all sessions.
         """
         backend = cls.get_session_backend(login_type)
         user_id = to_user_id(user_id)

@@ -42,8 +42,7 @@ def sessions_of_user(
 
     Costs one query.
     """
-    read = backend.get_current_by_user if for_update else backend.get_by_user
-    for record in read(user_id):
+    for record in backend.get_by_user(user_id, current=for_update):
         try:
             session = UserSession.from_record("", record, serializer=serializer)
         except CorruptSessionData:

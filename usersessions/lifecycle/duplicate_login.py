@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..backends.base import SessionBackend, SessionNotUpdated
+from ..backends.base import SesId, SessionBackend, SessionNotUpdated
 from ..backends.sessions_of_user import FoundSession, sessions_of_user
 from ..session.data import Serializer
 from ..session.meta import LOGIN_FROM, LOGIN_ID, LOGIN_SENT_AT
@@ -68,7 +68,12 @@ def store_duplicate(
         session.meta[LOGIN_ID] = found.session.meta.get(LOGIN_ID, session.meta[LOGIN_ID])
         record = make_record(session)
         try:
-            backend.take_over(found.record, session.identifier, record)
+            backend.renew(
+                SesId(found.ses_id),
+                session.identifier,
+                record,
+                expected_data=found.record["ses_data"],
+            )
         except SessionNotUpdated:
             continue
         return record

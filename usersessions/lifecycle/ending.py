@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from typing import NamedTuple
 
+from ..backends.selection import AnySession
 from ..session.record import SessionRecord
 from ..session.user_keys import UserId, stored_user_id
 from ..switching.state import users_behind
@@ -79,20 +80,22 @@ class AllSessions(Selection):
         self.except_users = frozenset(except_users)
 
     def count(self, manager: UserSessionManager) -> int:
-        found = manager.backend.count_all(anonymous=self.anonymous, except_users=self.except_users)
+        found = manager.backend.count_all(self._selected)
         return found + sum(map(self._lets_others_in(manager), self._kept(manager)))
 
     def count_steps(self, manager: UserSessionManager) -> int:
-        return manager.backend.count_all(anonymous=self.anonymous)
+        return manager.backend.count_all(AnySession(anonymous=self.anonymous))
 
     def end(self, manager: UserSessionManager, batch_size: int) -> Iterator[Batch]:
-        for ended in manager.backend.iter_remove_all(
-            anonymous=self.anonymous, except_users=self.except_users, batch_size=batch_size
-        ):
+        for ended in manager.backend.remove_all(self._selected, batch_size):
             yield Batch(ended, ended)
         yield from _end_found(
             manager, self._kept(manager), self._lets_others_in(manager), batch_size
         )
+
+    @property
+    def _selected(self) -> AnySession:
+        return AnySession(anonymous=self.anonymous, except_users=self.except_users)
 
     def _kept(self, manager: UserSessionManager) -> Iterator[SessionRecord]:
         return chain.from_iterable(map(manager.backend.get_by_user, self.except_users))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ..backends.transactions import transaction_depth, watch_transaction
 from ..session.record import Stored
 from ..session.user_session import UserSession
 from .successors import remove_with_successors
@@ -30,7 +31,7 @@ class RequestChanges:
         return bool(self._removed or self._saved)
 
     def note_removal(self, identifier: str, stored: Stored | None) -> None:
-        depth = self._backend.transaction_depth
+        depth = transaction_depth(self._backend)
         self._removed[identifier] = depth, stored
         # Under its identifier from before a save, a rollback would bring the session back.
         for stored_before, _ in self._saved:
@@ -48,15 +49,15 @@ class RequestChanges:
         :param read: what the request had read before
         """
         self._removed.pop(session.identifier, None)
-        if self._backend.transaction_depth:
+        if transaction_depth(self._backend):
             before = _written_onto(session, read)
-            self._saved.append((before, self._backend.watch_transaction()))
+            self._saved.append((before, watch_transaction(self._backend)))
 
     def repeat_removals(self) -> None:
         """Delete again what was deleted in a transaction that has ended, perhaps by a rollback."""
         serializer = self._manager.serializer
         for identifier, (depth, stored) in self._removed.items():
-            if self._backend.transaction_depth < depth:
+            if transaction_depth(self._backend) < depth:
                 remove_with_successors(identifier, stored, self._backend, serializer)
 
     def restore(self, session: UserSession) -> None:

@@ -7,6 +7,7 @@ from contextlib import nullcontext, suppress
 from typing import TypeVar
 
 from ..backends.base import SessionBackend, SessionBusy, SessionChanged, SessionNotUpdated
+from ..backends.transactions import transaction_depth, turn_after
 from ..conf import LoginType
 from ..session.data import CorruptSessionData, Serializer, decode, encode
 from ..session.expiry import ExpiryRules
@@ -70,7 +71,7 @@ class SessionSaver:
             return self._save(session)
         assert session.user_id is not None
         # In a transaction that began before the lock, plain reads may show older rows.
-        for_update = self.backend.transaction_depth > 0
+        for_update = transaction_depth(self.backend) > 0
         refuses = self.limit.refuses(session)
         with user_lock(session.user_id):
             if refuses:
@@ -203,7 +204,8 @@ class SessionSaver:
         """
         for turn in range(turns):
             identifier = session.stored_identifier
-            with self.backend.turn_after(turn, identifier) if turn else nullcontext() as record:
+            next_turn = turn_after(self.backend, turn, identifier) if turn else nullcontext()
+            with next_turn as record:
                 if record is not None:
                     self._merge(session, record)
                 for _ in range(2):

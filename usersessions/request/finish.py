@@ -16,6 +16,7 @@ from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
 
 from ..backends.base import SessionNotUpdated
+from ..backends.transactions import transaction_depth
 from ..lifecycle.limit import TooManySessions
 from ..session.meta import ADOPTED_AT
 from ..session.user_session import UserSession
@@ -185,7 +186,7 @@ def _vary_on_cookie(response: HttpResponseBase) -> None:
 
 def _collect_some_garbage(store: SessionStore) -> None:
     backend = store.manager.backend
-    if backend.drops_expired or backend.transaction_depth:
+    if backend.drops_expired or transaction_depth(backend):
         return
     try:
         store.manager.collect_garbage(store.login_type.gc_probability, max_batches=1)
@@ -269,6 +270,6 @@ def _best_effort(store: SessionStore) -> Iterator[None]:
     try:
         yield
     except Exception:
-        if store.manager.backend.transaction_depth:
+        if transaction_depth(store.manager.backend):
             raise  # it is broken, and not ours to end
         store_logger.exception("The use of a %s session was not noted.", store.login_type.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..backends.transactions import transaction_depth
 from ..lifecycle.successors import remove_with_successors
 from ..session.tokens import resolve_key
 from . import rollbacks, switch
@@ -42,6 +43,6 @@ def _remove(store: SessionStore, identifier: str) -> None:
     backend = store.manager.backend
     if remove_with_successors(identifier, stored, backend, store.manager.serializer):
         rollbacks.note_removal(store, identifier, stored)
-    elif stored is not None and backend.transaction_depth:
+    elif stored is not None and transaction_depth(backend):
         # The transaction may show the storage as it was; we look again once it has ended.
         rollbacks.changes_of(store).note_removal(identifier, stored)

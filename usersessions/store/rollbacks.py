@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..backends.transactions import transaction_depth
 from ..lifecycle.rollbacks import RequestChanges
 from ..session.record import Stored
 
@@ -31,5 +32,5 @@ def changes_of(store: SessionStore) -> RequestChanges:
 
 def note_save(store: SessionStore, stored_before: Stored | None) -> None:
     """Remember what a save of the view's own has replaced, in case it is rolled back."""
-    if store.changes is not None or store.manager.backend.transaction_depth:
+    if store.changes is not None or transaction_depth(store.manager.backend):
         changes_of(store).note_save(store.user_session, stored_before)

@@ -294,7 +294,7 @@ def test_logout_in_a_transaction_that_sees_the_storage_as_it_was_looks_again(
 
     def log_out_blindly(request: Any) -> None:
         with transaction.atomic(), monkeypatch.context() as patch:
-            patch.setattr(DatabaseSessionBackend, "get_by_user", lambda *args: iter(()))
+            patch.setattr(DatabaseSessionBackend, "get_by_user", lambda *args, **options: iter(()))
             auth.logout(request)
             assert len(scene.stored) == 1
 

@@ -29,6 +29,7 @@ from usersessions.auth import (
     own_sessions,
     switch_user,
 )
+from usersessions.backends.selection import AnySession
 from usersessions.test import Client
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.urls")]
@@ -302,7 +303,7 @@ def test_session_that_ended_is_not_brought_back_by_a_cache(
         alice = UserFactory(is_staff=True, is_superuser=True)
         scene = Scene(alice, bob, clock, settings, django_capture_on_commit_callbacks)
         assert_stays_ended(scene, ending, in_flight)
-        sum(scene.backend.iter_remove_all())
+        sum(scene.backend.remove_all(AnySession()))
 
 
 def assert_stays_ended(scene: Scene, ending: Ending, in_flight: InFlight) -> None:

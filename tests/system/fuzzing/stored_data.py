@@ -20,7 +20,7 @@ from usersessions import SessionManager
 from usersessions.middleware import UserSessionMiddleware
 from usersessions.session.data import RESERVED_KEY
 
-MEMORY = "tests.contract.test_base.DictBackend"
+MEMORY = "tests.contract.test_base.MemoryBackend"
 ODD_TEXTS = [b"", b"{}", b"[]", b"null", b"NaN", b"1e999", b'"', b"\\", b"\\ud800", b"\0", b"\xff"]
 
 

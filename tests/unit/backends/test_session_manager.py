@@ -62,13 +62,13 @@ def test_other_settings_leave_the_storage(settings: Any) -> None:
 def test_login_type_of_the_site_brings_its_own_storage(settings: Any) -> None:
     settings.USERSESSIONS = {
         "SHOP": {
-            "BACKEND": "tests.contract.test_base.DictBackend",
+            "BACKEND": "tests.contract.test_base.MemoryBackend",
             "OPTIONS": {"shelf": 3},
         }
     }
     backend = SessionManager.get_session_backend("SHOP")
     assert (type(backend).__name__, backend.login_type, backend.options) == (
-        "DictBackend",
+        "MemoryBackend",
         "SHOP",
         {"shelf": 3},
     )

@@ -722,8 +722,7 @@ def test_update_never_mixes_the_data_of_two_users(
     with pytest.raises(SessionChanged) as caught:
         manager.update_session(alices)
     assert str(caught.value) == (
-        f"The FE session {short_hash(manager, alices)} was not updated: "
-        "its data has changed meanwhile."
+        f"The FE session {short_hash(manager, alices)} was not updated: its data has changed."
     )
     assert FrontendSession.objects.get().ses_data == b'{"theme":"dark"}'
 

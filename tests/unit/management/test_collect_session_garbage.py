@@ -172,7 +172,7 @@ def test_other_database_is_collected_alone(tmp_path: Path) -> None:
 
 def test_database_of_a_storage_that_has_none_is_refused(settings: Any) -> None:
     settings.USERSESSIONS = {
-        "FE": {"BACKEND": "tests.contract.test_base.DictBackend", "OPTIONS": {}}
+        "FE": {"BACKEND": "tests.contract.test_base.MemoryBackend", "OPTIONS": {}}
     }
     backend = SessionManager.get_session_backend("FE")
     backend.set("0" * 32, {"ses_userid": 7, "ses_tstamp": 0})

@@ -239,15 +239,15 @@ def test_session_that_was_renewed_while_others_ended_goes_all_the_same(
     """Attack: keep a stolen session by having it renewed to a hash that has been passed."""
     client.force_login(alice)
     backend = SessionManager.get_session_backend("FE")
-    delete_picked = backend._delete_picked
+    delete_by_key = backend.delete_by_key
     renewed = []
 
     def renew_first(*args: Any) -> int:
         if not renewed:
             renewed.append(visit(client, lambda request: request.session.cycle_key()))
-        return delete_picked(*args)
+        return delete_by_key(*args)
 
-    monkeypatch.setattr(backend, "_delete_picked", renew_first)
+    monkeypatch.setattr(backend, "delete_by_key", renew_first)
     monkeypatch.setattr(backend, "hash", lambda identifier: "0" * 64)
     assert end("--all", "--no-input", "--login-type=FE") == "FE: 1 sessions ended.\n"
     assert owners() == ([], [])
@@ -280,9 +280,9 @@ def test_batch_size_limits_each_step(
 ) -> None:
     FrontendSessionFactory.create_batch(5)
     backend: Any = SessionManager.get_session_backend("FE")
-    delete, seen = backend._delete_picked, []
+    delete, seen = backend.delete_by_key, []
     monkeypatch.setattr(
-        backend, "_delete_picked", lambda ids, *args: seen.append(len(ids)) or delete(ids, *args)
+        backend, "delete_by_key", lambda ids, *args: seen.append(len(ids)) or delete(ids, *args)
     )
     end("--all", "--no-input", *arguments)
     assert seen == batches
@@ -518,7 +518,7 @@ def test_sessions_that_have_not_moved_in_are_told_of(
 
 def test_storage_of_somebody_elses_is_emptied_as_well(settings: Any, alice: Any) -> None:
     settings.USERSESSIONS = {
-        "FE": {"BACKEND": "tests.contract.test_base.DictBackend", "OPTIONS": {}}
+        "FE": {"BACKEND": "tests.contract.test_base.MemoryBackend", "OPTIONS": {}}
     }
     backend = SessionManager.get_session_backend("FE")
     for number in range(4):

@@ -46,7 +46,7 @@ def test_report_on_a_failing_request_has_neither_identifier_nor_token(
     request.COOKIES["fe_sessionid"] = token
     UserSessionMiddleware(lambda request: None).process_request(request)
 
-    def fail(backend: DatabaseSessionBackend, ses_ids: Any) -> Any:
+    def fail(backend: DatabaseSessionBackend, ses_ids: Any, **options: Any) -> Any:
         raise OperationalError("the database is down")
 
     monkeypatch.setattr(DatabaseSessionBackend, "_read", fail)

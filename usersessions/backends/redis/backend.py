@@ -16,6 +16,7 @@ from ...session.expiry import retention_seconds
 from ...session.record import SessionRecord
 from ...session.user_keys import UserId, stored_user_id
 from ..base import BATCH_SIZE, SessionBackend
+from ..selection import Expired, Selection
 
 try:
     from . import scripts
@@ -94,7 +95,7 @@ class RedisSessionBackend(SessionBackend):
                 break
         return records, where
 
-    def get_by_user(self, user_id: UserId) -> Iterator[SessionRecord]:
+    def get_by_user(self, user_id: UserId, *, current: bool = False) -> Iterator[SessionRecord]:
         found = [
             record
             for record in self._records_of(user_id)
@@ -117,7 +118,7 @@ class RedisSessionBackend(SessionBackend):
                 return records
             before = missing
 
-    def _read(self, ses_ids: Sequence[str]) -> SessionRecord | None:
+    def _read(self, ses_ids: Sequence[str], *, current: bool = False) -> SessionRecord | None:
         found = self._find(ses_ids)
         return None if found is None else _record(*found)
 
@@ -189,12 +190,19 @@ class RedisSessionBackend(SessionBackend):
 
     # Collection
 
-    def _collect(self, users_before: int, visitors_before: int, batch_size: int) -> Iterator[int]:
-        """Take the entries of sessions that are gone off the lists of their users."""
-        return self._over_lists("ZREMRANGEBYSCORE", batch_size)
+    def remove_all(self, selection: Selection, batch_size: int = BATCH_SIZE) -> Iterator[int]:
+        """See ``SessionBackend.remove_all()``.
 
-    def _count_expired(self, users_before: int, visitors_before: int) -> int:
-        return sum(self._over_lists("ZCOUNT", BATCH_SIZE))
+        Expired sessions are gone: this takes their entries off the lists of their users.
+        """
+        if isinstance(selection, Expired):
+            return self._over_lists("ZREMRANGEBYSCORE", batch_size)
+        return super().remove_all(selection, batch_size)
+
+    def count_all(self, selection: Selection | None = None) -> int:
+        if isinstance(selection, Expired):
+            return sum(self._over_lists("ZCOUNT", BATCH_SIZE))
+        return super().count_all(selection)
 
     def _over_lists(self, command: str, batch_size: int) -> Iterator[int]:
         now = self._redis.server_time()

@@ -11,6 +11,7 @@ from django.db import connections
 
 from ...backends.base import SessionBackend
 from ...backends.database.backend import DatabaseSessionBackend
+from ...backends.selection import Expired
 from ...backends.session_manager import SessionManager
 from ...conf import get_login_types
 from ...lifecycle.user_session_manager import UserSessionManager
@@ -75,7 +76,7 @@ class Command(BaseCommand):
             manager = UserSessionManager.create(name, backend=backend)
             is_stopped = False
             if dry_run:
-                count = backend.count_garbage(*manager.expiry.retention)
+                count = backend.count_all(Expired.after(*manager.expiry.retention))
             else:
                 count, is_stopped = self._collect(manager, deadline, verbosity, **options)
             if verbosity:
@@ -99,13 +100,13 @@ class Command(BaseCommand):
     ) -> tuple[int, bool]:
         """Return how many sessions were deleted, and whether the deadline stopped that."""
         # One time for counting and deleting, so that the bar ends at its total.
-        now = int(time.time())
-        backend, limits = manager.backend, manager.expiry.retention
+        expired = Expired.after(*manager.expiry.retention, now=int(time.time()))
+        backend = manager.backend
         count = 0
         with progress_bar(
-            self, verbosity, lambda: backend.count_garbage(*limits, now=now), backend.login_type
+            self, verbosity, lambda: backend.count_all(expired), backend.login_type
         ) as progress:
-            for deleted in backend.iter_garbage(*limits, now=now, batch_size=batch_size):
+            for deleted in backend.remove_all(expired, batch_size):
                 count += deleted
                 progress.update(deleted)
                 if self.clock() + pause >= deadline:
