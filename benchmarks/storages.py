@@ -17,7 +17,7 @@ from django.db import connections
 
 from usersessions import CachedDatabaseSessionBackend, DatabaseSessionBackend, RedisSessionBackend
 from usersessions.backends.base import SessionBackend
-from usersessions.backends.redis.backend import _text
+from usersessions.backends.redis.records import as_text
 from usersessions.session.record import SessionRecord
 
 #: How many sessions each user has, so that a larger storage has more users, not busier ones.
@@ -125,7 +125,7 @@ class Storage:
                 for sql in sqls:
                     cursor.execute(sql)
         else:
-            for client in backend._redis._servers.values():
+            for client in backend.redis._servers.values():
                 client.flushdb()
         return backend
 
@@ -154,19 +154,19 @@ class Storage:
         while batch := list(islice(records, BATCH)):
             commands: list[tuple[Any, ...]] = []
             for record in batch:
-                ses_id, owner = record["ses_id"], backend._list_key(record["ses_userid"])
-                key = backend._session_key(ses_id)
-                commands.append(("SET", key, _text(record), "EX", lasts))
+                ses_id, owner = record["ses_id"], backend.list_key(record["ses_userid"])
+                key = backend.session_key(ses_id)
+                commands.append(("SET", key, as_text(record), "EX", lasts))
                 commands.append(("ZADD", owner, ends, ses_id))
                 commands.append(("EXPIRE", owner, lasts))
-            backend._redis.pipeline(commands)
+            backend.redis.pipeline(commands)
 
     def size(self, backend: Any) -> int:
         """Return the bytes that all sessions take, indexes and keys included."""
         if not isinstance(backend, DatabaseSessionBackend):
             return sum(
                 int(client.info("memory")["used_memory"])
-                for client in backend._redis._servers.values()
+                for client in backend.redis._servers.values()
             )
         connection = connections[self.address]
         sql = {

@@ -346,7 +346,7 @@ def test_session_that_is_renewed_while_a_list_is_read_is_found(
     backend.set(IDENTIFIER, a_record(ses_userid=ALICE))
     other = storage.connect()
     moves = iter([(IDENTIFIER, NEW_IDENTIFIER), (NEW_IDENTIFIER, THIRD_IDENTIFIER)])
-    listed = RedisSessionBackend._listed
+    listed = RedisSessionBackend.listed
 
     def list_and_move(self: RedisSessionBackend, user_id: Any) -> list[str]:
         ses_ids = listed(self, user_id)
@@ -354,7 +354,7 @@ def test_session_that_is_renewed_while_a_list_is_read_is_found(
             other.renew(old, new, a_record(ses_userid=ALICE))
         return ses_ids
 
-    monkeypatch.setattr(RedisSessionBackend, "_listed", list_and_move)
+    monkeypatch.setattr(RedisSessionBackend, "listed", list_and_move)
     [record] = backend.get_by_user(ALICE)
     assert record["ses_id"] == backend.hash(THIRD_IDENTIFIER)
 
@@ -415,10 +415,9 @@ def test_users_may_have_any_text_as_key(
     user_id: str,
 ) -> None:
     """Attack: choose a name that is a pattern, and end or read others' sessions."""
-    monkeypatch.setattr(
-        "usersessions.backends.redis.backend.stored_user_id", lambda value: value or None
-    )
-    monkeypatch.setattr("usersessions.backends.base.stored_user_id", lambda value: value or None)
+    for module in ("base", "redis.records", "redis.cluster"):
+        path = f"usersessions.backends.{module}.stored_user_id"
+        monkeypatch.setattr(path, lambda value: value or None)
     for name, owner in zip(identifiers(3), [user_id, user_id, "somebody"], strict=True):
         backend.set(name, a_record(ses_userid=owner))
     backend.update(identifiers(1)[0], {"ses_data": b"new"})
@@ -654,7 +653,7 @@ class Interrupted:
         self.outcomes: list[Any] = []
 
     def add(self, backend: RedisSessionBackend, operation: Callable[[], Any]) -> None:
-        run = backend._redis.run
+        run = backend.redis.run
         place = len(self.outcomes)
         self.outcomes.append(None)
 
@@ -668,9 +667,9 @@ class Interrupted:
             except SessionNotUpdated as exc:
                 self.outcomes[place] = type(exc)
             finally:
-                backend._redis.run = run  # type: ignore[method-assign]
+                backend.redis.run = run  # type: ignore[method-assign]
 
-        backend._redis.run = run_in_turn  # type: ignore[method-assign]
+        backend.redis.run = run_in_turn  # type: ignore[method-assign]
         self._works.append(work)
 
     def run(self) -> None:
@@ -801,15 +800,15 @@ def test_writes_that_both_move_a_session_to_the_new_key_are_both_kept(
 def test_session_is_found_while_it_moves_to_the_new_key(rotated: Two) -> None:
     """Two servers are asked: the new key before the move, the old one after it."""
     mine, theirs = rotated
-    get = theirs._redis.get
+    get = theirs.redis.get
 
     def get_one_after_the_other(keys: Any) -> Any:
-        theirs._redis.get = get  # type: ignore[method-assign]
+        theirs.redis.get = get  # type: ignore[method-assign]
         first = get(keys[:1])
         assert mine.touch(IDENTIFIER, NOW + 62, seen=NOW)
         return first + get(keys[1:])
 
-    theirs._redis.get = get_one_after_the_other  # type: ignore[method-assign]
+    theirs.redis.get = get_one_after_the_other  # type: ignore[method-assign]
     assert theirs.get(IDENTIFIER)["ses_userid"] == ALICE
 
 
@@ -845,7 +844,7 @@ def test_session_that_changes_while_it_is_removed_unchanged_stays_on_its_list(
 def test_session_that_always_changes_is_not_renewed_forever(cluster: Storage) -> None:
     mine, theirs = cluster.connect(), cluster.connect()
     mine.set(IDENTIFIER, a_record(ses_userid=ALICE))
-    script = mine._redis.script
+    script = mine.redis.script
     count = iter(range(1000))
 
     def change_and_run(which: Any, keys: Any, args: Any) -> Any:
@@ -853,7 +852,7 @@ def test_session_that_always_changes_is_not_renewed_forever(cluster: Storage) ->
             theirs.update(IDENTIFIER, {"ses_tstamp": NOW + next(count)})
         return script(which, keys, args)
 
-    mine._redis.script = change_and_run  # type: ignore[method-assign]
+    mine.redis.script = change_and_run  # type: ignore[method-assign]
     with pytest.raises(SessionChanged):
         mine.renew(IDENTIFIER, NEW_IDENTIFIER, a_record(ses_userid=ALICE))
     assert [record["ses_id"] for record in mine.get_all()] == [mine.hash(IDENTIFIER)]
@@ -868,7 +867,7 @@ class SwitchedOff(BaseException):
 
 
 def switch_off_after(backend: RedisSessionBackend, commands: int) -> None:
-    run = backend._redis.run
+    run = backend.redis.run
     left = iter(range(commands))
 
     def run_or_end(command: Any) -> Any:
@@ -876,7 +875,7 @@ def switch_off_after(backend: RedisSessionBackend, commands: int) -> None:
             raise SwitchedOff
         return run(command)
 
-    backend._redis.run = run_or_end  # type: ignore[method-assign]
+    backend.redis.run = run_or_end  # type: ignore[method-assign]
 
 
 OPERATIONS: dict[str, Callable[[RedisSessionBackend], Any]] = {

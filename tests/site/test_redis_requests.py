@@ -217,7 +217,7 @@ def test_connection_that_others_close_is_an_error_of_the_cluster(
         raise error
 
     with pytest.raises(redis.ConnectionError) as caught:
-        backend._redis.run(use)
+        backend.redis.run(use)
     assert str(caught.value) == "The connection was closed while it was used."
     assert isinstance(caught.value.__cause__, error)
     backend.close()

@@ -47,7 +47,7 @@ class Site:
         self.log: list[str] = []
         #: Logins whose answer has come.
         self.acknowledged: set[int] = set()
-        self.stores_in_steps = getattr(getattr(backend, "_redis", None), "is_cluster", False)
+        self.stores_in_steps = getattr(getattr(backend, "redis", None), "is_cluster", False)
 
     #: What may happen, and how often.
     ACTIONS = {

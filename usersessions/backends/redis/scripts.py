@@ -158,22 +158,23 @@ return 0
 )
 
 #: Delete records. KEYS: which. ARGV[6] and [7]: fields that must hold, then the ses_id of each key.
-#: What is no record goes, too, unless its data matters. -> how many there were
+#: What is no record goes, too, unless its data matters. -> for each that was there, its user or ''
 DELETE = _script(
     _COMMON
     + _RECORDS
     + """
-local expected, deleted = fields_in(ARGV[6], ARGV[7]), 0
+local expected, owners = fields_in(ARGV[6], ARGV[7]), {}
 for place, key in ipairs(KEYS) do
   local text = redis.call('GET', key)
   local record = text and decode(text)
   if record and is_as(record, expected) or text and not record and not expected.ses_data then
     redis.call('DEL', key)
     unlist(record or {}, ARGV[7 + place])
-    deleted = deleted + 1
+    local is_users = record and type(record.ses_userid) == 'string'
+    table.insert(owners, is_users and record.ses_userid or '')
   end
 end
-return deleted
+return owners
 """
 )
 
