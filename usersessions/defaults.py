@@ -18,17 +18,56 @@ class Setting(NamedTuple):
     must_be: str
 
 
-def _whole(lowest: int, highest: int | None = None) -> Callable[[Any], bool]:
-    return lambda value: (
-        isinstance(value, int)
-        and not isinstance(value, bool)
-        and value >= lowest
-        and (highest is None or value <= highest)
+def _whole(default: int, highest: int | None = None, unit: str = "") -> Setting:
+    """Return a setting that is an integer of at least 0."""
+    range_ = "of at least 0" if highest is None else f"from 0 to {highest}"
+    return Setting(
+        default,
+        lambda value: _is_whole(value) and (highest is None or value <= highest),
+        f"an integer {range_}{unit}",
     )
 
 
-def _one_of(*choices: str) -> Callable[[Any], bool]:
-    return lambda value: value in choices
+def _seconds(default: int) -> Setting:
+    return _whole(default, unit=" (seconds)")
+
+
+def _one_of(default: str, *choices: str) -> Setting:
+    quoted = ", ".join(f'"{choice}"' for choice in choices)
+    return Setting(default, lambda value: value in choices, f"one of {quoted}")
+
+
+def _bool(must_be: str) -> Setting:
+    return Setting(False, lambda value: isinstance(value, bool), must_be)
+
+
+def _callable(default: str) -> Setting:
+    return Setting(
+        default, lambda value: callable(_imported(value)), "a callable or the dotted path of one"
+    )
+
+
+def _class_with(default: str | None, *methods: str, must_be: str) -> Setting:
+    def is_valid(value: Any) -> bool:
+        found = _imported(value) if isinstance(value, str) else None
+        return (
+            isinstance(found, type)
+            and not isabstract(found)
+            and all(hasattr(found, method) for method in methods)
+        )
+
+    return Setting(default, is_valid, must_be)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _imported(value: Any) -> Any:
+    try:
+        return import_string(value) if isinstance(value, str) else value
+    except (ImportError, ValueError):  # ValueError: a path such as "."
+        return None
 
 
 def _matches(pattern: str) -> Callable[[Any], bool]:
@@ -42,81 +81,46 @@ _cookie_domain = _matches(r"\.?[\w.-]{1,253}")
 _cookie_path = _matches(r"/[ -:<-~]{0,1023}")
 
 
-def _text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value)
-
-
-def _imported(value: Any) -> Any:
-    try:
-        return import_string(value) if isinstance(value, str) else value
-    except (ImportError, ValueError):  # ValueError: a path such as "."
-        return None
-
-
-def _callable(value: Any) -> bool:
-    return callable(_imported(value))
-
-
-def _class_with(*methods: str) -> Callable[[Any], bool]:
-    return lambda value: (
-        isinstance(value, str)
-        and isinstance(_imported(value), type)
-        and not isabstract(_imported(value))
-        and all(hasattr(_imported(value), method) for method in methods)
-    )
-
-
 def _prefixes(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and all(
         isinstance(prefix, str) and prefix.startswith("/") for prefix in value
     )
 
 
-_SECONDS = "an integer of at least 0 (seconds)"
-_CALLABLE = "a callable or the dotted path of one"
-
 SETTINGS: dict[str, Setting] = {
     # The storage.
-    "BACKEND": Setting(
+    "BACKEND": _class_with(
         None,
-        _class_with("validate_configuration", "remove_by_user"),
-        "the dotted path of a SessionBackend class",
+        "validate_configuration",
+        "remove_by_user",
+        must_be="the dotted path of a SessionBackend class",
     ),
     "OPTIONS": Setting({}, lambda value: isinstance(value, dict), "a dict for the backend"),
-    "SERIALIZER": Setting(
+    "SERIALIZER": _class_with(
         "django.core.signing.JSONSerializer",
-        _class_with("dumps", "loads"),
-        "the dotted path of a class with dumps() and loads()",
+        "dumps",
+        "loads",
+        must_be="the dotted path of a class with dumps() and loads()",
     ),
-    "MAX_DATA_SIZE": Setting(
-        1_048_576, _whole(0), "an integer of at least 0 (bytes; 0 means no limit)"
-    ),
+    "MAX_DATA_SIZE": _whole(1_048_576, unit=" (bytes; 0 means no limit)"),
     # Lifetimes, in seconds.
-    "TIMEOUT": Setting(6000, _whole(0), _SECONDS),  # user sessions; 0 logs out at once
-    "LIFETIME": Setting(0, _whole(0), _SECONDS),  # permanent cookies; 0: until the browser closes
-    "ANONYMOUS_LIFETIME": Setting(86400, _whole(0), _SECONDS),
-    "MAX_LIFETIME": Setting(0, _whole(0), _SECONDS),  # from login, absolute; 0: none
-    "MAX_SESSIONS_PER_USER": Setting(0, _whole(0), "an integer of at least 0 (0 means any number)"),
-    "CONFIRM_MAX_AGE": Setting(300, _whole(0), _SECONDS),  # of a recent login; 0: no confirmation
-    "MAX_SESSIONS_REACHED": Setting(
-        "end-oldest",
-        _one_of("end-oldest", "refuse-login"),
-        'one of "end-oldest", "refuse-login"',
-    ),
-    "PERMANENT_LOGIN": Setting(
-        "opt-in",
-        _one_of("never", "opt-in", "opt-out", "always"),
-        'one of "never", "opt-in", "opt-out", "always"',
-    ),
+    "TIMEOUT": _seconds(6000),  # user sessions; 0 logs out at once
+    "LIFETIME": _seconds(0),  # permanent cookies; 0: until the browser closes
+    "ANONYMOUS_LIFETIME": _seconds(86400),
+    "MAX_LIFETIME": _seconds(0),  # from login, absolute; 0: none
+    "MAX_SESSIONS_PER_USER": _whole(0, unit=" (0 means any number)"),
+    "CONFIRM_MAX_AGE": _seconds(300),  # of a recent login; 0: no confirmation
+    "MAX_SESSIONS_REACHED": _one_of("end-oldest", "end-oldest", "refuse-login"),
+    "PERMANENT_LOGIN": _one_of("opt-in", "never", "opt-in", "opt-out", "always"),
     "GC_PROBABILITY": Setting(
         1,
-        lambda value: _whole(0, 100)(value) or (isinstance(value, float) and 0 <= value <= 100),
+        lambda value: (_is_whole(value) or isinstance(value, float)) and 0 <= value <= 100,
         "a number from 0 to 100 (percent)",
     ),
     # The addresses that may use a session.
-    "LOCK_IP": Setting(0, _whole(0, 4), "an integer from 0 to 4"),  # IPv4 parts
-    "LOCK_IPV6": Setting(0, _whole(0, 8), "an integer from 0 to 8"),  # IPv6 blocks
-    "CLIENT_IP": Setting("usersessions.conf.remote_addr", _callable, _CALLABLE),
+    "LOCK_IP": _whole(0, 4),  # IPv4 parts
+    "LOCK_IPV6": _whole(0, 8),  # IPv6 blocks
+    "CLIENT_IP": _callable("usersessions.conf.remote_addr"),
     # The cookie, and which paths it serves.
     "COOKIE_NAME": Setting(
         None, _cookie_name, "a cookie's name (up to 256 letters and digits, no spaces)"
@@ -131,32 +135,20 @@ SETTINGS: dict[str, Setting] = {
         _cookie_path,
         'a path that starts with "/", of up to 1024 ASCII characters without ";"',
     ),
-    "COOKIE_SECURE": Setting(
-        False,
-        lambda value: isinstance(value, bool),
-        "True (always) or False (when the request is secure)",
-    ),
-    "COOKIE_SAMESITE": Setting(
-        "Lax", _one_of("Strict", "Lax", "None"), 'one of "Strict", "Lax", "None"'
-    ),
-    "COOKIE_FORMAT": Setting(
-        "token", _one_of("token", "identifier"), 'one of "token", "identifier"'
-    ),
-    "COOKIE_ALLOW_SCOPELESS": Setting(
-        False, lambda value: isinstance(value, bool), "True or False"
-    ),
+    "COOKIE_SECURE": _bool("True (always) or False (when the request is secure)"),
+    "COOKIE_SAMESITE": _one_of("Lax", "Strict", "Lax", "None"),
+    "COOKIE_FORMAT": _one_of("token", "token", "identifier"),
+    "COOKIE_ALLOW_SCOPELESS": _bool("True or False"),
     "URL_PREFIXES": Setting([], _prefixes, 'a list of path prefixes that start with "/"'),
     # The previous engine, whose sessions are adopted.
     "ADOPT_FROM": Setting(
         None,
-        lambda value: value is None or _text(value),
-        "None or the dotted path of the SESSION_ENGINE that the site had",
+        lambda value: value is None or (isinstance(value, str) and bool(value)),
+        "None or the dotted path of the site's previous SESSION_ENGINE",
     ),
     # Switching user: who may, and for how long.
-    "SWITCH_PERMISSION": Setting(
-        "usersessions.auth.permissions.superusers_may_switch", _callable, _CALLABLE
-    ),
-    "SWITCH_MAX_SECONDS": Setting(0, _whole(0), _SECONDS),  # from the switch; 0: no limit
+    "SWITCH_PERMISSION": _callable("usersessions.auth.permissions.superusers_may_switch"),
+    "SWITCH_MAX_SECONDS": _seconds(0),  # from the switch; 0: no limit
 }
 
 DATABASE_BACKEND = "usersessions.backends.database.DatabaseSessionBackend"

@@ -258,7 +258,7 @@ MUST_BE = {
     "COOKIE_FORMAT": 'one of "token", "identifier"',
     "COOKIE_ALLOW_SCOPELESS": "True or False",
     "URL_PREFIXES": 'a list of path prefixes that start with "/"',
-    "ADOPT_FROM": "None or the dotted path of the SESSION_ENGINE that the site had",
+    "ADOPT_FROM": "None or the dotted path of the site's previous SESSION_ENGINE",
     "SWITCH_PERMISSION": "a callable or the dotted path of one",
 }
 
