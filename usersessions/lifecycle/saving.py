@@ -67,7 +67,7 @@ class SessionSaver:
         the users' database, a query for the lock, one for the user's sessions, and one for each
         500 that end.
         """
-        if not self.limit.concerns(session):
+        if not self.login_type.max_sessions_per_user or not self.limit.concerns(session):
             return self._save(session)
         assert session.user_id is not None
         # In a transaction that began before the lock, plain reads may show older rows.

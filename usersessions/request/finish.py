@@ -185,11 +185,11 @@ def _vary_on_cookie(response: HttpResponseBase) -> None:
 
 
 def _collect_some_garbage(store: SessionStore) -> None:
-    backend = store.manager.backend
-    if backend.drops_expired or transaction_depth(backend):
+    backend, probability = store.manager.backend, store.login_type.gc_probability
+    if not probability or backend.drops_expired or transaction_depth(backend):
         return
     try:
-        store.manager.collect_garbage(store.login_type.gc_probability, max_batches=1)
+        store.manager.collect_garbage(probability, max_batches=1)
     except Exception:
         # The visitor's session is stored: the answer with its cookie must go out.
         logger.exception("Collecting expired %s sessions failed.", store.login_type.name)
