@@ -44,7 +44,7 @@ def watch_transaction(backend: SessionBackend) -> Callable[[], bool]:
 
 
 @contextmanager
-def turn_after(
+def retry_turn(
     backend: SessionBackend, lost: int, identifier: str
 ) -> Iterator[SessionRecord | None]:
     """Let a writer try again that has lost to other requests; the block is its turn.

@@ -7,7 +7,7 @@ from contextlib import nullcontext, suppress
 from typing import TypeVar
 
 from ..backends.base import SessionBackend, SessionBusy, SessionChanged, SessionNotUpdated
-from ..backends.transactions import transaction_depth, turn_after
+from ..backends.transactions import retry_turn, transaction_depth
 from ..conf import LoginType
 from ..session.data import CorruptSessionData, Serializer, decode, encode
 from ..session.expiry import ExpiryRules
@@ -204,7 +204,7 @@ class SessionSaver:
         """
         for turn in range(turns):
             identifier = session.stored_identifier
-            next_turn = turn_after(self.backend, turn, identifier) if turn else nullcontext()
+            next_turn = retry_turn(self.backend, turn, identifier) if turn else nullcontext()
             with next_turn as record:
                 if record is not None:
                     self._merge(session, record)
