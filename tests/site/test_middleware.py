@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64encode
+from contextvars import Context
 from http.cookies import Morsel
 from itertools import count
 from typing import Any
@@ -1342,3 +1343,20 @@ def test_session_stored_again_on_purpose_keeps_its_cookie(client: Client) -> Non
 
     assert identifier_in(the_cookie(visit(client, view)).value)
     assert visit(client, read_basket).content == b"{'apple': 3}"
+
+
+@pytest.mark.parametrize("logs_in", [False, True], ids=["visitor", "login"])
+def test_session_stored_without_the_requests_context_is_locked_as_well(
+    client: Client, alice: Any, settings: Any, logs_in: bool
+) -> None:
+    """Attack: use a stolen cookie of a session that a thread pool of the site has stored."""
+    settings.USERSESSIONS = {"FE": {"LOCK_IP": 4}}
+
+    def store(request: Any) -> None:
+        request.session["x"] = 1
+        if logs_in:
+            auth.login(request, alice, "django.contrib.auth.backends.ModelBackend")
+        request.session.save()
+
+    visit(client, lambda request: Context().run(store, request))
+    assert FrontendSession.objects.get().ses_iplock == "127.0.0.1"
