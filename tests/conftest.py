@@ -37,10 +37,10 @@ pytest.register_assert_rewrite("tests.contract.session_backend")
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Use every core where no test is named; ``-n`` and ``-p no:xdist`` say otherwise."""
-    names_no_tests = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    runs_all = config.args_source is pytest.Config.ArgsSource.TESTPATHS
     is_worker = hasattr(config, "workerinput")
-    if names_no_tests and not is_worker and getattr(config.option, "numprocesses", 0) is None:
-        config.option.numprocesses = "auto"
+    told = getattr(config.option, "numprocesses", 0)
+    config.option.numprocesses = "auto" if told is None and runs_all and not is_worker else told
 
 
 class Clock:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,6 +40,8 @@ from usersessions.store import SessionStore
 pytestmark = pytest.mark.django_db
 
 ALICE, BOB = 7, 8
+
+VECTORS = json.loads((Path(__file__).parents[2] / "typo3_vectors.json").read_text())["expiry"]
 
 
 @pytest.fixture(autouse=True)
@@ -383,6 +386,21 @@ def test_session_that_was_renewed_but_not_saved_is_removed(
     """A logout right after a login, in one request, leaves nothing that could still be used."""
     assert manager.remove_session(alices.renewed("0" * 32, user_id=ALICE)) is True
     assert not FrontendSession.objects.exists()
+
+
+# has_expired() and will_expire()
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: f"{vector['age']}")
+def test_expiry_is_what_typo3_says(clock: Clock, vector: dict[str, Any]) -> None:
+    manager = UserSessionManager.create("FE", lifetime=vector["session_lifetime"], clock=clock)
+    session = UserSession.from_record(
+        "0" * 32, {"ses_userid": ALICE, "ses_tstamp": NOW - vector["age"]}
+    )
+    assert (
+        manager.has_expired(session),
+        manager.will_expire(session, vector["grace_period"]),
+    ) == (vector["has_expired"], vector["will_expire"])
 
 
 # fixate_anonymous_session()

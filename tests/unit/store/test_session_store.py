@@ -15,7 +15,7 @@ from tests.conftest import Clock, SessionQueries
 from tests.factories import NOW
 from tests.urls import visit
 from usersessions.models import FrontendSession
-from usersessions.session.tokens import CookieScope, Keys
+from usersessions.session.tokens import CookieScope, Keys, is_identifier
 from usersessions.store import SessionStore
 from usersessions.store.login import rebind
 from usersessions.test import Client
@@ -238,6 +238,10 @@ def test_key_that_is_asked_for_is_that_of_the_stored_session() -> None:
     store = stored(x=1)
     assert again(store)._get_or_create_session_key() == store.session_key
     assert async_to_sync(again(store)._aget_or_create_session_key)() == store.session_key
+
+
+def test_new_keys_are_identifiers(store: SessionStore) -> None:
+    assert is_identifier(store._get_new_session_key())
 
 
 @pytest.mark.urls("tests.urls")
