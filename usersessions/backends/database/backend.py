@@ -203,7 +203,7 @@ class DatabaseSessionBackend(SessionBackend):
         expected: SessionRecord,
     ) -> tuple[str, list[Any]]:
         # The key is only written where it changes: databases would check its index again.
-        stays = ses_ids == (values["ses_id"],)
+        stays = ses_ids == (values.get("ses_id"),)
         columns = [
             column
             for column in self._columns
