@@ -27,7 +27,7 @@ from ..session.user_keys import UserId, find_user, to_user_id
 from ..session.user_session import UserSession
 from ..store import SessionStore
 from .engines import OldSession, get_old_engine
-from .new_session import NewSession, Prepared
+from .new_session import NewSession
 
 logger = logging.getLogger("usersessions.adoption")
 
@@ -73,21 +73,23 @@ def _adopt(request: HttpRequest) -> bool:
         except UNADOPTABLE as exc:
             logger.error("An old session was not adopted: %s", exc)
             return False
-        if not new.has_takers:
+        if not new:
             return False
         engine.exchange(key, new)
     _use_adopted(request, stores, key)
     return True
 
 
-def prepare(old: OldSession) -> NewSession:
+def prepare(old: OldSession) -> list[NewSession]:
     """Return what an old session becomes: the default login type takes all, others staff only.
+
+    Empty if no login type takes it; the default login type's session comes first.
 
     :raises UNADOPTABLE: the data cannot be stored in one of them
 
     Costs one query for the user if a login type other than the default one adopts.
     """
-    return NewSession([_prepare(old, login_type) for login_type in _find_takers(old)])
+    return [_prepare(old, login_type) for login_type in _find_takers(old)]
 
 
 def _find_takers(old: OldSession) -> Sequence[LoginType]:
@@ -100,7 +102,7 @@ def _find_takers(old: OldSession) -> Sequence[LoginType]:
     return [found for found in login_types if found == default]
 
 
-def _prepare(old: OldSession, login_type: LoginType) -> Prepared:
+def _prepare(old: OldSession, login_type: LoginType) -> NewSession:
     manager = UserSessionManager(login_type, clock=SessionStore.clock)
     identifier = manager.backend.keys.adopted_identifiers(old.key)[0]
     session = manager.create_anonymous_session().renewed(identifier, user_id=_user_id_in(old))
@@ -114,7 +116,7 @@ def _prepare(old: OldSession, login_type: LoginType) -> Prepared:
     session.meta.update(user_agent_meta())
     session.ip_lock = manager.make_ip_lock()
     record = manager.saver.make_record(session, adopted_end=old.ends_at)
-    return manager.backend, identifier, record
+    return NewSession(manager.backend, identifier, record)
 
 
 def _user_id_in(old: OldSession) -> UserId | None:

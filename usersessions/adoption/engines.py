@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from ..session.data import BACK_USER_KEY, RESERVED_KEY
 from ..session.expiry import as_timestamp
-from .new_session import NewSession
+from .new_session import NewSession, store_missing
 
 #: Keys that are not adopted: the old engines' own, and those that only this app may set.
 EXCLUDED_KEYS = frozenset({"_qsessions_ip", "_qsessions_user_agent", RESERVED_KEY, BACK_USER_KEY})
@@ -54,8 +54,8 @@ class OldEngine(ABC):
         """Return an unexpired session that has data, or None. Costs one query."""
 
     @abstractmethod
-    def exchange(self, key: str, new: NewSession) -> None:
-        """Replace the old session by the new one, unless another request has done so.
+    def exchange(self, key: str, new: Sequence[NewSession]) -> None:
+        """Replace the old session by the new ones, unless another request has done so.
 
         If that fails, the old session stays. Costs one query, and those of storing.
         """
@@ -76,12 +76,12 @@ class TableEngine(OldEngine):
         row = self._unexpired.filter(pk=key).first()
         return None if row is None else self._session(row)
 
-    def exchange(self, key: str, new: NewSession) -> None:
+    def exchange(self, key: str, new: Sequence[NewSession]) -> None:
         with transaction.atomic(using=self.database):
             # Concurrent requests wait here, and then find nothing to delete.
             _, deleted = self._rows.filter(pk=key).delete()
             if deleted.get(self.model._meta.label):  # counts rows that cascade, too
-                new.store()
+                store_missing(new)
         self._forget([key])
 
     def move(self, take: Callable[[OldSession], bool], batch_size: int) -> Iterator[Batch]:
@@ -143,14 +143,16 @@ class CacheEngine(OldEngine):
         store.update(data)
         return _old_session(key, data, as_timestamp(store.get_expiry_date()), None)
 
-    def exchange(self, key: str, new: NewSession) -> None:
+    def exchange(self, key: str, new: Sequence[NewSession]) -> None:
         # The request that stores the new session deletes the old one. If the old one is gone by
         # then, it had moved and ended before: the new one must not bring it back.
-        if not new.store():
+        stored = store_missing(new)
+        if new[0] not in stored:
             # The request that stored it may have been killed, or may be about to delete.
             self._cache.touch(self._name(key), MOVED_TTL)
         elif not self._cache.delete(self._name(key)):
-            new.remove()
+            for session in stored:
+                session.backend.remove(session.identifier)
 
     @property
     def _cache(self) -> Any:

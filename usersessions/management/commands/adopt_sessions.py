@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from ...adoption.adopter import UNADOPTABLE, prepare
 from ...adoption.engines import OldSession, TableEngine, get_old_engine
+from ...adoption.new_session import store_missing
 from ...conf import get_adopting_types
 from .. import arguments
 from ..progress import progress_bar
@@ -47,8 +48,8 @@ class Command(BaseCommand):
         except UNADOPTABLE as exc:
             self.stderr.write(f"A session was not moved: {exc}")
             return False
-        new.store()
-        return new.has_takers
+        store_missing(new)
+        return bool(new)
 
 
 def _find_engine() -> TableEngine:
