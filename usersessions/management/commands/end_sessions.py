@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -32,6 +32,7 @@ class Command(BaseCommand):
             "--user",
             action="append",
             dest="users",
+            default=[],
             metavar="NAME",
             help="The sessions of the user with this login name, including those in which that "
             "user has switched to another one; may be repeated.",
@@ -40,6 +41,7 @@ class Command(BaseCommand):
             "--user-id",
             action="append",
             dest="user_ids",
+            default=[],
             metavar="KEY",
             help="The same by primary key, for users who may be deleted; may be repeated.",
         )
@@ -53,6 +55,7 @@ class Command(BaseCommand):
             "--except-user",
             action="append",
             dest="except_users",
+            default=[],
             metavar="NAME",
             help="With --all: leave the sessions of this user; may be repeated.",
         )
@@ -86,7 +89,7 @@ class Command(BaseCommand):
             ended = {name: selection.count(manager) for name, manager in managers.items()}
         else:
             if options["everything"] and interactive:
-                self._ask(selection, managers, options["except_users"] or [])
+                self._ask(selection, managers, options["except_users"])
             ended = dict.fromkeys(names, 0)
             # Twice, since requests go on: during the first round, a session may have got a new key,
             # or may have been switched from a session of a login type that came later.
@@ -142,11 +145,11 @@ class Command(BaseCommand):
 
 def _select(
     *,
-    users: Sequence[str] | None,
-    user_ids: Sequence[Any] | None,
+    users: Iterable[str],
+    user_ids: Iterable[Any],
     anonymous: bool,
     everything: bool,
-    except_users: Sequence[str] | None,
+    except_users: Iterable[str],
     **options: Any,
 ) -> Selection:
     """Return which sessions are to end; looks up all users before any session ends.
@@ -162,12 +165,12 @@ def _select(
         raise CommandError(f"{' and '.join(given)} exclude each other: choose one of them.")
     if except_users and not everything:
         raise CommandError(f"--except-user goes with --all, not with {given[0]}.")
-    named = _find_users([*(users or ()), *(except_users or ())])
+    named = _find_users([*users, *except_users])
     if everything:
         return AllSessions(except_users=named)
     if anonymous:
         return AllSessions(anonymous=True)
-    return SessionsOfUsers([*named, *map(_check_key, user_ids or ())])
+    return SessionsOfUsers([*named, *map(_check_key, user_ids)])
 
 
 def _find_users(names: Sequence[str]) -> list[UserId]:
