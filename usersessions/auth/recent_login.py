@@ -230,15 +230,18 @@ def redirect_to_login_page(
     return redirect_to_login(target, url, redirect_field_name)
 
 
-def refuse_other_users(store: SessionStore, user: Any) -> None:
-    """Raise PermissionDenied if ``request.user`` is not the session's own user.
+def refuse_other_users(store: SessionStore, user: Any = None) -> None:
+    """Raise PermissionDenied in a switched session, or if ``user`` is not the session's own user.
 
-    So it is after a switch, or if another package has set ``request.user``. The person at the
-    keyboard cannot know that user's password.
+    The latter is the case if another package has set ``request.user``. In both cases, the person
+    at the keyboard cannot know that user's password.
     """
-    _refuse_switched(store)
-    if store.user_session.user_id not in (None, stored_user_id(user.pk)):
-        raise PermissionDenied(_other_user())
+    own_id = store.user_session.user_id
+    is_other = user is not None and own_id not in (None, stored_user_id(user.pk))
+    if is_other or is_switched(store.user_session):
+        raise PermissionDenied(
+            _("You are acting as another user. Only that user can confirm this login.")
+        )
 
 
 def _refuse_impossible(max_age: float | None) -> None:
@@ -247,18 +250,9 @@ def _refuse_impossible(max_age: float | None) -> None:
 
 
 def _confirm(store: SessionStore) -> None:
-    _refuse_switched(store)
+    refuse_other_users(store)
     user_id = store.user_session.user_id
     if user_id is None:
         raise PermissionDenied(_("Please log in."))
     record_confirmation(store)
     logger.info("User %s has confirmed the login of a %s session.", user_id, store.login_type.name)
-
-
-def _refuse_switched(store: SessionStore) -> None:
-    if is_switched(store.user_session):
-        raise PermissionDenied(_other_user())
-
-
-def _other_user() -> str:
-    return _("You are acting as another user. Only that user can confirm this login.")

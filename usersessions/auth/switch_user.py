@@ -56,9 +56,7 @@ def switch_user(request: HttpRequest, user: Any, *, login_type: str | None = Non
     store = get_store(request, login_type)
     source = get_store(request)
     original_user: Any = request.user
-    _refuse_forbidden(store, original_user, user)
-    if store is not request.session:
-        _refuse_forbidden_source(source, store)
+    _refuse_forbidden(source, store, original_user, user)
     rebind(
         store,
         user.pk,
@@ -117,26 +115,27 @@ async def aget_original_user(request: HttpRequest) -> Any:
     return get_original_user(request)
 
 
-def _refuse_forbidden(store: SessionStore, original_user: Any, target_user: Any) -> None:
-    if store.user_session.is_switched:
-        raise PermissionDenied(_("You have already switched user. Switch back first."))
-    refusal = find_refusal(
-        original_user=original_user,
-        target_user=target_user,
-        may_switch=store.login_type.may_switch,
+def _refuse_forbidden(
+    source: SessionStore, store: SessionStore, original_user: Any, target_user: Any
+) -> None:
+    already_switched = _("You have already switched user. Switch back first.")
+    refusal = (
+        already_switched
+        if store.user_session.is_switched
+        else find_refusal(
+            original_user=original_user,
+            target_user=target_user,
+            may_switch=store.login_type.may_switch,
+        )
     )
+    if refusal is None and source is not store:
+        if source.user_session.is_switched:
+            refusal = already_switched
+        elif store.login_type != get_default_login_type():
+            # Otherwise a stolen customer's cookie could become a backend session.
+            refusal = _("Log in to {} itself to switch user there.").format(store.login_type.name)
     if refusal is not None:
         raise PermissionDenied(refusal)
-
-
-def _refuse_forbidden_source(source: SessionStore, target: SessionStore) -> None:
-    if source.user_session.is_switched:
-        raise PermissionDenied(_("You have already switched user. Switch back first."))
-    if target.login_type != get_default_login_type():
-        # Otherwise a stolen customer's cookie could become a backend session.
-        raise PermissionDenied(
-            _("Log in to {} itself to switch user there.").format(target.login_type.name)
-        )
 
 
 def _set_user(request: HttpRequest, user: Any, original_user: Any) -> None:
@@ -160,28 +159,22 @@ def _source_meta(source: SessionStore, store: SessionStore, original_user: Any) 
 
 
 def _restore(store: SessionStore) -> AnyUser:
-    """Restore what was put aside; end the session if that was an empty one."""
+    """Restore what was put aside; end the session if that was empty, or its user may not return."""
     aside = store.user_session.meta[ASIDE]
-    data = aside["data"]
-    owner = find_user(aside["user_id"])
-    if owner is None and not data:
-        store.flush()
-        return AnonymousUser()
-    if owner is None:
+    data, meta = aside["data"], cast("SessionMeta", aside["meta"])
+    owner: Any = find_user(aside["user_id"])
+    if owner is None and data:
         rebind(store, None, data, {})
-        return AnonymousUser()
-    if not owner.is_active or not matches_auth_hash(owner, data.get(auth.HASH_SESSION_KEY, "")):
+    elif (
+        owner is not None
+        and owner.is_active
+        and matches_auth_hash(owner, data.get(auth.HASH_SESSION_KEY, ""))
+    ):
+        rebind(store, owner.pk, data, meta, is_permanent=aside["is_permanent"])
+        return cast("AnyUser", owner)
+    else:
         store.flush()
-        return AnonymousUser()
-    rebind(
-        store,
-        owner.pk,
-        data,
-        cast("SessionMeta", aside["meta"]),
-        is_permanent=aside["is_permanent"],
-    )
-    restored: AnyUser = owner
-    return restored
+    return AnonymousUser()
 
 
 def _auth_data(user: Any) -> dict[str, Any]:
