@@ -20,7 +20,6 @@ from django.core.cache import caches
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
-from django.urls import reverse
 from django.utils.module_loading import import_string
 
 from tests.cache_servers import CacheServer, MemcachedServer, RedisServer
@@ -46,7 +45,6 @@ from usersessions import (
     SessionBackend,
     SessionBackendError,
     SessionChanged,
-    SessionManager,
     SessionNotFound,
     SessionNotUpdated,
     UserSessionManager,
@@ -61,6 +59,7 @@ BACKEND = "usersessions.backends.cached_database.CachedDatabaseSessionBackend"
 MODEL = {"model": "django_usersessions.FrontendSession"}
 OPTIONS = {**MODEL, "cache": "sessions"}
 LOCMEM = "django.core.cache.backends.locmem.LocMemCache"
+FILES = "django.core.cache.backends.filebased.FileBasedCache"
 DATA = a_record()["ses_data"]
 
 Operation = Callable[[SessionBackend], Any]
@@ -167,31 +166,17 @@ def running(server: Any) -> Iterator[Any]:
     server.kill()
 
 
-@pytest.fixture
-def redis_cache(request: pytest.FixtureRequest) -> dict[str, Any]:
-    location = os.environ.get("USERSESSIONS_TEST_REDIS")
+def cache_of(name: str, request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Return an entry of ``CACHES``: on the server that the environment names, else on ours."""
+    if name == "locmem":
+        return locmem()
+    if name == "files":
+        return {"BACKEND": FILES, "LOCATION": str(request.getfixturevalue("tmp_path"))}
+    location = os.environ.get(f"USERSESSIONS_TEST_{name.upper()}")
     if not location:
-        location = request.getfixturevalue("redis").location
-    return {"BACKEND": RedisServer.cache, "LOCATION": location}
-
-
-@pytest.fixture
-def memcached_cache(request: pytest.FixtureRequest) -> dict[str, Any]:
-    location = os.environ.get("USERSESSIONS_TEST_MEMCACHED")
-    if not location:
-        location = request.getfixturevalue("memcached").location
-    return {"BACKEND": MemcachedServer.cache, "LOCATION": location}
-
-
-@pytest.fixture
-def locmem_cache() -> dict[str, Any]:
-    return locmem()
-
-
-@pytest.fixture
-def files_cache(tmp_path: Path) -> dict[str, Any]:
-    path = "django.core.cache.backends.filebased.FileBasedCache"
-    return {"BACKEND": path, "LOCATION": str(tmp_path)}
+        location = request.getfixturevalue(name).location
+    server = {"redis": RedisServer, "memcached": MemcachedServer}[name]
+    return {"BACKEND": server.cache, "LOCATION": location}
 
 
 @pytest.mark.django_db(transaction=True)
@@ -202,7 +187,7 @@ class TestEachCache:
     def backend(
         self, transactional_db: None, request: pytest.FixtureRequest, settings: Any
     ) -> CachedDatabaseSessionBackend:
-        use_cache(settings, request.getfixturevalue(f"{request.param}_cache"))
+        use_cache(settings, cache_of(request.param, request))
         return make_backend()
 
     def test_session_that_is_in_use_is_read_without_a_query(self, backend: SessionBackend) -> None:
@@ -875,8 +860,7 @@ def test_cache_that_never_was_there_costs_speed_not_sessions(
 ) -> None:
     """Django's FileBasedCache where its directory is a file."""
     (tmp_path / "file").touch()
-    cache = "django.core.cache.backends.filebased.FileBasedCache"
-    use_cache(settings, {"BACKEND": cache, "LOCATION": str(tmp_path / "file")})
+    use_cache(settings, {"BACKEND": FILES, "LOCATION": str(tmp_path / "file")})
     use_everything(make_backend())
     assert said.format("set_many: builtins.FileExistsError") in caplog.messages
 
@@ -1075,11 +1059,10 @@ def test_model_alone_is_enough(settings: Any) -> None:
 whole_site = pytest.mark.django_db(transaction=True)
 
 
-@pytest.fixture(params=["locmem", "redis", "memcached"])
-def site(request: pytest.FixtureRequest, settings: Any) -> None:
+@pytest.fixture
+def site(settings: Any) -> None:
     """Both login types on this backend."""
-    used = {"locmem": locmem}.get(request.param)
-    use_cache(settings, used() if used else request.getfixturevalue(request.param).settings)
+    use_cache(settings, locmem())
     settings.USERSESSIONS = {
         name: {"BACKEND": BACKEND, "OPTIONS": {"model": model, "cache": "sessions"}}
         for name, model in (
@@ -1149,49 +1132,3 @@ def test_stolen_cookie_is_worth_nothing_after_the_logout(
     assert visit(other_client, name).content == b"'alice'"
     visit(client, auth.logout)
     assert visit(other_client, name).content == b"''"
-
-
-@whole_site
-def test_new_password_ends_the_other_sessions(
-    site: None, client: Client, other_client: Client, settings: Any, alice: Any
-) -> None:
-    settings.ROOT_URLCONF = "tests.urls"
-    for browser in (client, other_client):
-        browser.force_login(alice)
-        assert visit(browser, name).content == b"'alice'"
-
-    def change_password(request: Any) -> None:
-        request.user.set_password("new")
-        request.user.save()
-        auth.update_session_auth_hash(request, request.user)
-
-    visit(client, change_password)
-    assert visit(client, name).content == b"'alice'"
-    assert (
-        visit(other_client, lambda request: request.session.user_session.is_anonymous) is not None
-    )
-    assert visit(other_client, name).content == b"''"
-
-
-@whole_site
-def test_admin_lists_and_ends_sessions(
-    site: None, client: Client, other_client: Client, superuser: Any, alice: Any, settings: Any
-) -> None:
-    settings.ROOT_URLCONF = "tests.urls_admin"
-    client.force_login(superuser, login_type="BE")
-    other_client.force_login(alice)
-    account = reverse("shop:account")
-    assert "alice" in other_client.get(account).content.decode()
-    address = reverse("admin:django_usersessions_frontendsession_changelist")
-    page = client.get(address).content.decode()
-    row = FrontendSession.objects.get()
-    assert row.short_hash in page
-    client.post(address, {"action": "end_selected_sessions", "_selected_action": [row.pk]})
-    assert other_client.get(account).status_code == 302
-
-
-@whole_site
-def test_site_has_the_backend_that_it_names(site: None) -> None:
-    for login_type in ("BE", "FE"):
-        backend = SessionManager.get_session_backend(login_type)
-        assert type(backend) is CachedDatabaseSessionBackend
