@@ -298,7 +298,76 @@ def test_storage_that_never_ends_what_it_is_told_to_does_not_keep_a_login_waitin
     assert is_in(client, alice)
 
 
-# Refusals
+# Refusals: at once, or where others were faster, when the login is stored
+
+
+def overtaken(user: Any, *, by: Client, save: bool = False) -> Any:
+    """A view whose login is valid until somebody else takes the last place."""
+
+    def view(request: Any) -> None:
+        auth.login(request, user)
+        request.session["seen"] = "by the user"
+        by.force_login(user)
+        if save:
+            request.session.save()
+
+    return view
+
+
+@pytest.fixture(params=["at-once", "with-the-response", "by-the-views-save"])
+def refused_login(
+    request: pytest.FixtureRequest, alice: Any, refuse: None, other_client: Client
+) -> Any:
+    """A view whose login is refused."""
+    if request.param == "at-once":
+        other_client.force_login(alice)
+        return log_in(alice, is_permanent=True)
+    return overtaken(alice, by=other_client, save=request.param == "by-the-views-save")
+
+
+def test_refused_login_leaves_the_visitors_session_as_it_was(
+    client: Client, alice: Any, refused_login: Any
+) -> None:
+    visit(client, put_basket)
+    before = [row for row in everything() if row["ses_userid"] != alice.pk]
+    answer = visit(client, refused_login)
+    assert answer.status_code == 403
+    assert "Cookie" in answer["Vary"]
+    assert session_cookies(answer) == []
+    assert [row for row in everything() if row["ses_userid"] != alice.pk] == before
+    assert len(rows_of(alice)) == 1
+    assert visit(client, lambda request: dict(request.session)).content == (
+        b"{'basket': {'apple': 3}}"
+    )
+
+
+def test_refused_login_makes_no_session_for_a_visitor_without_one(
+    client: Client, refused_login: Any
+) -> None:
+    answer = visit(client, refused_login)
+    assert (answer.status_code, session_cookies(answer)) == (403, [])
+    assert FrontendSession.objects.count() == 1
+
+
+@pytest.mark.parametrize("refused_login", ["at-once", "by-the-views-save"], indirect=True)
+@pytest.mark.parametrize("has_session", [True, False])
+def test_view_of_a_refused_login_sees_the_visitor_again(
+    client: Client, refused_login: Any, has_session: bool
+) -> None:
+    if has_session:
+        visit(client, put_basket)
+    key = client.session.session_key if has_session else None
+
+    def view(request: Any) -> Any:
+        with pytest.raises(TooManySessions):
+            refused_login(request)
+        session = request.session
+        return dict(session), request.user.is_anonymous, session.session_key, session.modified
+
+    answer = visit(client, view)
+    data = {"basket": {"apple": 3}} if has_session else {}
+    assert answer.content.decode() == repr((data, True, key, False))
+    assert session_cookies(answer) == []
 
 
 def test_refused_visitor_is_told_why(client: Client, phone: Client, alice: Any) -> None:
@@ -333,53 +402,6 @@ def test_djangos_login_page_answers_403(client: Client, phone: Client, alice: An
     assert session_cookies(answer) == []
     assert len(rows_of(alice)) == 1
     assert is_in(phone, alice)
-
-
-def test_refused_login_leaves_the_visitors_session_as_it_was(
-    client: Client, phone: Client, alice: Any
-) -> None:
-    visit(client, put_basket)
-    before = everything()
-    answer = visit(client, log_in(alice))
-    assert answer.status_code == 403
-    assert session_cookies(answer) == []
-    assert everything() == before
-    assert visit(client, read_basket).content == b"{'apple': 3}"
-
-
-def describe(request: Any) -> Any:
-    session = request.session
-    return dict(session), request.user.is_anonymous, session.modified, session.session_key
-
-
-def test_refused_login_leaves_nothing_in_the_request(
-    client: Client, phone: Client, alice: Any
-) -> None:
-    visit(client, put_basket)
-    key = client.session.session_key
-
-    def view(request: Any) -> Any:
-        with pytest.raises(TooManySessions):
-            auth.login(request, alice, is_permanent=True)
-        return describe(request)
-
-    answer = visit(client, view)
-    assert answer.content.decode() == repr(({"basket": {"apple": 3}}, True, False, key))
-    assert session_cookies(answer) == []
-
-
-def test_refused_login_of_a_visitor_without_a_session_makes_none(
-    client: Client, phone: Client, alice: Any
-) -> None:
-    def view(request: Any) -> Any:
-        with pytest.raises(TooManySessions):
-            auth.login(request, alice)
-        return (dict(request.session), request.user.is_anonymous, request.session.session_key)
-
-    answer = visit(client, view)
-    assert answer.content == b"({}, True, None)"
-    assert session_cookies(answer) == []
-    assert FrontendSession.objects.count() == 1
 
 
 def test_what_the_view_had_put_in_before_a_refused_login_stays(
@@ -470,63 +492,6 @@ def test_refused_copy_of_a_session_leaves_the_session(phone: Client, alice: Any)
 
     assert visit(phone, view).content == b"'alice'"
     assert is_in(phone, alice)
-
-
-# Others who are faster: the login is refused when it is stored
-
-
-def overtaken(user: Any, *, by: Client, save: bool = False) -> Any:
-    """A view whose login is valid until somebody else takes the last place."""
-
-    def view(request: Any) -> None:
-        auth.login(request, user)
-        request.session["seen"] = "by the user"
-        by.force_login(user)
-        if save:
-            request.session.save()
-
-    return view
-
-
-@pytest.mark.parametrize("save", [False, True], ids=["by-the-middleware", "by-the-view"])
-def test_login_that_was_overtaken_leaves_the_visitors_session_as_it_was(
-    client: Client, other_client: Client, alice: Any, refuse: None, save: bool
-) -> None:
-    visit(client, put_basket)
-    before = everything()
-    answer = visit(client, overtaken(alice, by=other_client, save=save))
-    assert answer.status_code == 403
-    assert "Cookie" in answer["Vary"]
-    assert session_cookies(answer) == []
-    assert [row for row in everything() if row["ses_userid"] != alice.pk] == before
-    assert len(rows_of(alice)) == 1
-    assert visit(client, lambda request: dict(request.session)).content == (
-        b"{'basket': {'apple': 3}}"
-    )
-
-
-def test_view_that_was_overtaken_sees_the_visitor_again(
-    client: Client, other_client: Client, alice: Any, refuse: None
-) -> None:
-    visit(client, put_basket)
-    key = client.session.session_key
-
-    def view(request: Any) -> Any:
-        with pytest.raises(TooManySessions):
-            overtaken(alice, by=other_client, save=True)(request)
-        return describe(request)
-
-    assert visit(client, view).content.decode() == repr(
-        ({"basket": {"apple": 3}}, True, False, key)
-    )
-
-
-def test_login_that_was_overtaken_stores_nothing_for_a_visitor_without_a_session(
-    client: Client, other_client: Client, alice: Any, refuse: None
-) -> None:
-    answer = visit(client, overtaken(alice, by=other_client))
-    assert (answer.status_code, session_cookies(answer)) == (403, [])
-    assert FrontendSession.objects.count() == 1
 
 
 def test_answer_to_a_refusal_has_the_cookie_of_a_login_to_another_type(
