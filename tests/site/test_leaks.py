@@ -35,7 +35,7 @@ from tests.old_engines import OldSite
 from tests.urls import site_of, visit
 from usersessions import SessionManager
 from usersessions import auth as usersessions_auth
-from usersessions.backends.base import SessionBackendError
+from usersessions.backends.errors import SessionBackendError
 from usersessions.conf import get_login_type
 from usersessions.lifecycle.rollbacks import RequestChanges
 from usersessions.session.data import Decoded

@@ -27,7 +27,7 @@ from tests.factories import UserFactory
 from tests.places import TABLE, place_of
 from tests.urls import site_of
 from usersessions import SessionManager, TooManySessions, UserSessionManager, auth
-from usersessions.backends.base import SessionBackendError
+from usersessions.backends.errors import SessionBackendError
 from usersessions.lifecycle.user_lock import user_lock
 from usersessions.test import AsyncClient, Client
 

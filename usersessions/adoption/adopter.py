@@ -14,7 +14,7 @@ from django.contrib.auth import SESSION_KEY as AUTH_USER_KEY
 from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest
 
-from ..backends.base import SessionNotUpdated
+from ..backends.errors import SessionNotUpdated
 from ..conf import LoginType, get_adopting_types, get_default_login_type
 from ..lifecycle.login import user_agent_meta
 from ..lifecycle.saving import SessionDataTooLarge

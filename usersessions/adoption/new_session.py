@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..backends.base import SessionBackend, SessionNotCreated
+from ..backends.base import SessionBackend
+from ..backends.errors import SessionNotCreated
 from ..session.record import SessionRecord
 
 

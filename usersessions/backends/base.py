@@ -14,7 +14,6 @@ from ..session.tokens import Keys
 from ..session.user_keys import UserId, stored_user_id
 from .errors import (
     SessionBackendError,
-    SessionBusy,
     SessionChanged,
     SessionNotCreated,
     SessionNotFound,
@@ -22,19 +21,6 @@ from .errors import (
 )
 from .selection import AnySession, Expired, Selection
 from .transactions import can_ask_again
-
-__all__ = [
-    "BATCH_SIZE",
-    "SesId",
-    "SessionBackend",
-    "SessionBackendError",
-    "SessionBusy",
-    "SessionChanged",
-    "SessionNotCreated",
-    "SessionNotFound",
-    "SessionNotUpdated",
-    "logger",
-]
 
 logger = logging.getLogger("usersessions.backends")
 
@@ -187,7 +173,7 @@ class SessionBackend(ABC):
         Costs one query, a second one when ``expected_data`` was given and nothing was deleted.
         """
         ses_ids = self.keys.ses_ids(identifier)
-        if self._delete(ses_ids, _expecting(expected_data)):
+        if self._delete(ses_ids, {} if expected_data is None else {"ses_data": expected_data}):
             self._log("removed", ses_ids[0])
             return True
         record = None if expected_data is None else self._read(ses_ids, current=True)
@@ -343,7 +329,8 @@ class SessionBackend(ABC):
     def _change(
         self, ses_ids: Sequence[str], values: SessionRecord, expected_data: bytes | None
     ) -> None:
-        if self._update(ses_ids, values, _expecting(expected_data)):
+        expected: SessionRecord = {} if expected_data is None else {"ses_data": expected_data}
+        if self._update(ses_ids, values, expected):
             return
         record = self._read(ses_ids, current=True)
         if record is None:
@@ -363,7 +350,3 @@ class SessionBackend(ABC):
 
     def _log(self, event: str, ses_id: str) -> None:
         logger.debug("%s session %s %s", self.login_type, ses_id[:8], event)
-
-
-def _expecting(data: bytes | None) -> SessionRecord:
-    return {} if data is None else {"ses_data": data}

@@ -22,7 +22,8 @@ FIRST_WAIT, LONGEST_WAIT = 0.02, 1.0
 
 def transaction_depth(backend: SessionBackend) -> int:
     """Return how many transactions the storage is in; 0 where it has none."""
-    return 0 if backend.database is None else len(connections[backend.database].atomic_blocks)
+    alias = backend.database
+    return 0 if alias is None else len(connections[alias].atomic_blocks)
 
 
 def watch_transaction(backend: SessionBackend) -> Callable[[], bool]:

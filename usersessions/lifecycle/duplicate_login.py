@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..backends.base import SesId, SessionBackend, SessionNotUpdated
+from ..backends.base import SesId, SessionBackend
+from ..backends.errors import SessionNotUpdated
 from ..backends.sessions_of_user import FoundSession, sessions_of_user
 from ..session.data import Serializer
 from ..session.meta import LOGIN_FROM, LOGIN_ID, LOGIN_SENT_AT

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from typing import TypeVar
 
-from ..backends.base import SessionBackend, SessionBusy, SessionChanged, SessionNotUpdated
+from ..backends.base import SessionBackend
+from ..backends.errors import SessionBusy, SessionChanged, SessionNotUpdated
 from ..backends.transactions import retry_turn, transaction_depth
 from ..conf import LoginType
 from ..session.data import CorruptSessionData, Serializer, decode, encode

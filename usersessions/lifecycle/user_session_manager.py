@@ -13,7 +13,8 @@ from django.contrib.auth import SESSION_KEY as AUTH_USER_KEY
 from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest
 
-from ..backends.base import SessionBackend, SessionNotFound
+from ..backends.base import SessionBackend
+from ..backends.errors import SessionNotFound
 from ..backends.session_manager import SessionManager
 from ..conf import LoginType, get_login_type
 from ..session.data import LOGIN_KEYS, CorruptSessionData, Serializer

@@ -15,7 +15,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
 
-from ..backends.base import SessionNotUpdated
+from ..backends.errors import SessionNotUpdated
 from ..backends.transactions import transaction_depth
 from ..lifecycle.limit import TooManySessions
 from ..session.meta import ADOPTED_AT

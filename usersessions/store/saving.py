@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from django.contrib.sessions.backends.base import CreateError, UpdateError
 
-from ..backends.base import SessionNotCreated, SessionNotUpdated
+from ..backends.errors import SessionNotCreated, SessionNotUpdated
 from ..lifecycle.duplicate_login import forget_origin
 from ..lifecycle.limit import TooManySessions
 from ..session.tokens import new_identifier

@@ -14,7 +14,7 @@ from django.contrib.sessions.backends.base import SessionBase
 from django.http import HttpRequest
 from django.utils.module_loading import import_string
 
-from ..backends.base import SessionNotFound
+from ..backends.errors import SessionNotFound
 from ..conf import LoginType, get_engine_login_type, get_login_types
 from ..lifecycle.current_request import get_current_request
 from ..lifecycle.rollbacks import RequestChanges

@@ -19,7 +19,7 @@ from ...session.user_keys import UserId, stored_user_id
 from ..base import BATCH_SIZE, SessionBackend
 from ..selection import AnySession, Selection
 from . import removal
-from .sql import SessionSql
+from .sql import SessionSql, SqlByAlias
 from .user_column import UserColumn
 
 if TYPE_CHECKING:
@@ -144,8 +144,8 @@ class DatabaseSessionBackend(SessionBackend):
         )
 
     @cached_property
-    def _sql(self) -> _SqlByAlias:
-        return _SqlByAlias(self._make_sql)
+    def _sql(self) -> SqlByAlias:
+        return SqlByAlias(self._make_sql)
 
     def _make_sql(self, connection: BaseDatabaseWrapper) -> SessionSql:
         columns = {name: str(field.column) for name, field in self._fields.items()}
@@ -334,17 +334,6 @@ class DatabaseSessionBackend(SessionBackend):
         if not isinstance(record["ses_userid"], int):
             record["ses_userid"] = stored_user_id(record["ses_userid"]) or 0
         return cast("SessionRecord", record)
-
-
-class _SqlByAlias(dict[str, SessionSql]):
-    """The statements by the alias of their database, made when they are asked for."""
-
-    def __init__(self, make: Callable[[BaseDatabaseWrapper], SessionSql]) -> None:
-        super().__init__()
-        self._make = make
-
-    def __missing__(self, alias: str) -> SessionSql:
-        return self.setdefault(alias, self._make(connections[alias]))
 
 
 def _had_to_give_way(error: OperationalError) -> bool:

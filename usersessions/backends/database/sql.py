@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property, lru_cache
 
+from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..base import BATCH_SIZE
@@ -124,6 +125,17 @@ class SessionSql:
         chosen = "= %s" if keys == 1 else f"IN ({_places(keys)})"
         conditions = [f"{self.columns[column]} = %s" for column in compared]
         return " AND ".join([f"{self.key} {chosen}", *conditions])
+
+
+class SqlByAlias(dict[str, SessionSql]):
+    """The statements by the alias of their database, made when they are asked for."""
+
+    def __init__(self, make: Callable[[BaseDatabaseWrapper], SessionSql]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, alias: str) -> SessionSql:
+        return self.setdefault(alias, self._make(connections[alias]))
 
 
 def _places(number: int) -> str:
