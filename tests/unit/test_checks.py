@@ -317,7 +317,7 @@ def test_child_of_a_user_model_with_an_integer_key_passes(monkeypatch: pytest.Mo
         (
             models.UUIDField(primary_key=True),
             models.UUIDField(),
-            "it has no room for sessions of nobody: it needs null=True",
+            "it has no value for anonymous sessions: it needs null=True",
             "UUIDField(null=True)",
         ),
         (

@@ -49,13 +49,13 @@ class SessionManager:
         :param keep: a stored session of the user that survives, under a new identifier
         :return: the kept session, whose cookie is now due; None when nothing was kept
         :raises ValueError: ``keep`` is not stored, or not bound to the user in the storage
-        :raises SessionNotUpdated: ``keep`` has ended meanwhile; the others are ended all the same
+        :raises SessionNotUpdated: ``keep`` has ended; the others have been ended
 
-        Sessions in which the user has switched to somebody else are that one's; those that were
-        switched from a session that ends here end with it.
+        Sessions in which the user has switched to another user stay: they are bound to that one.
+        Those that were switched from a session of another login type that ends here end with it.
 
         Costs one indexed delete, and one update for ``keep``. Source: TYPO3
-        ``SessionManager::invalidateAnySessionByUserId()``, which walks all sessions.
+        ``SessionManager::invalidateAllSessionsByUserId()``, which walks all sessions.
         """
         backend = cls.get_session_backend(login_type)
         user_id = to_user_id(user_id)

@@ -33,7 +33,7 @@ DUPLICATE_ENTRY = 1062
 TAKEN_KEY = re.compile(r"'([^']*\.)?PRIMARY'[^']*\Z")
 
 #: PostgreSQL's error for a statement that met what others have changed since it began, where
-#: ``default_transaction_isolation`` is "repeatable read" or stricter; how often we begin again.
+#: ``default_transaction_isolation`` is "repeatable read" or stricter; how often it is repeated.
 SERIALIZATION_FAILURE = "40001"
 REPETITIONS = 20
 
@@ -49,8 +49,8 @@ class DatabaseSessionBackend(SessionBackend):
     """Keeps sessions in the table of a model that has ``AbstractUserSession``'s fields.
 
     Options: ``model``, the model's label, for example ``"shop.ShopSession"``; ``using``, the alias
-    of the database (default: where the router writes the model; reads go there too, so that a
-    replica that lags behind logs nobody out).
+    of the database (default: where the router writes the model). Reads go there too: a replica
+    that lags behind would log people out.
 
     The statements of every request are SQL built once and run through Django's cursor: the ORM
     would compile the same SELECT again for every request.
@@ -112,7 +112,7 @@ class DatabaseSessionBackend(SessionBackend):
 
     @cached_property
     def user_column(self) -> UserColumn:
-        """How the table tells whose a session is."""
+        """How the table stores the user of a session."""
         return UserColumn(self._fields["ses_userid"])
 
     @cached_property
@@ -291,7 +291,7 @@ class DatabaseSessionBackend(SessionBackend):
         connection = connection or self.connection
         return [
             self._fields[column].get_db_prep_save(
-                self.user_column.nobody
+                self.user_column.no_user
                 if column == "ses_userid" and not values["ses_userid"]
                 else values[column],  # type: ignore[literal-required]
                 connection,
@@ -321,7 +321,7 @@ class DatabaseSessionBackend(SessionBackend):
                     cursor.execute(sql, params)
                     return take(cursor)
             except OperationalError as exc:
-                # A transaction is not ours to repeat.
+                # A transaction of the caller's cannot be repeated here.
                 if not repetitions or not connection.get_autocommit() or not _had_to_give_way(exc):
                     raise
                 repetitions -= 1

@@ -1,4 +1,4 @@
-"""Counting and removing many sessions of a table, in batches that lock little."""
+"""Counting and removing many sessions of a table, in batches that lock few rows."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _collect_older(
         if not picked:
             return
         deleted = _delete_older(backend, [row[0] for row in picked], limit, anonymous=anonymous)
-        # Past a second whose rows others hold: they, or the next collection, see to those.
+        # Where other transactions hold all rows of a second, go on behind it.
         reached = max(picked[-1][1], reached + (not deleted))
         yield deleted
 
@@ -61,7 +61,7 @@ def _delete_older(
 ) -> int:
     """Delete what is still expired of the rows that were picked; do not wait for locks."""
     sql = backend.sql
-    # The expiry again: a session may have been used since it was picked.
+    # Compared again: a session may have been used since it was picked.
     condition = (
         f"{sql.user} {backend.user_column.sql(anonymous=anonymous)} "
         f"AND {sql.columns['ses_tstamp']} < %s"
@@ -84,7 +84,7 @@ def _remove_all(
     reached = ""
     while ses_ids := list(rows.filter(ses_id__gt=reached)[:size]):
         reached = ses_ids[-1]
-        # The users again: a session may have become another user's since it was picked.
+        # Compared again: a session may have become another user's since it was picked.
         yield backend.delete_by_key(ses_ids, condition, params)
 
 

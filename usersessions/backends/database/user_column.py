@@ -1,4 +1,4 @@
-"""How a table tells whose a session is."""
+"""How a table stores the user of a session."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from django.db.models import CharField, Field, ForeignKey, IntegerField, Q, Text
 
 
 class UserColumn:
-    """The field ``ses_userid`` of a session model: of integers, or of whatever keys users have.
+    """The field ``ses_userid`` of a session model: of integers, or of other keys that users have.
 
-    A session of nobody has 0 there, or "" in a column of text, or NULL where the field allows it.
+    An anonymous session has NULL there if the field allows it, else 0 or, in a column of text, "".
     """
 
     def __init__(self, field: Field[Any, Any]) -> None:
         self.field = field
         if field.null:
-            self.nobody: int | str | None = None
+            self.no_user: int | str | None = None
             self._users = "IS NOT NULL", Q(ses_userid__isnull=False)
-            self._nobodys = "IS NULL", Q(ses_userid__isnull=True)
+            self._anonymous = "IS NULL", Q(ses_userid__isnull=True)
         elif isinstance(field, IntegerField):
-            self.nobody = 0
+            self.no_user = 0
             self._users = "> 0", Q(ses_userid__gt=0)
-            self._nobodys = "<= 0", Q(ses_userid__lte=0)
+            self._anonymous = "<= 0", Q(ses_userid__lte=0)
         else:
-            self.nobody = ""
+            self.no_user = ""
             self._users = "<> ''", ~Q(ses_userid="")
-            self._nobodys = "= ''", Q(ses_userid="")
+            self._anonymous = "= ''", Q(ses_userid="")
 
     def sql(self, *, anonymous: bool) -> str:
         """Return the condition on the column, as SQL to follow its name."""
-        return (self._nobodys if anonymous else self._users)[0]
+        return (self._anonymous if anonymous else self._users)[0]
 
     def condition(self, *, anonymous: bool) -> Q:
         """Return the same condition for the ORM."""
-        return (self._nobodys if anonymous else self._users)[1]
+        return (self._anonymous if anonymous else self._users)[1]
 
     def find_fault(self) -> str | None:
         """Return why the keys of the site's users do not fit into the column, None if they do."""
@@ -49,7 +49,7 @@ class UserColumn:
         if not is_same_kind:
             return f"is a {type(column).__name__}"
         if isinstance(column, UUIDField) and not column.null:
-            return "has no room for sessions of nobody: it needs null=True"
+            return "has no value for anonymous sessions: it needs null=True"
         if isinstance(column, IntegerField) and _highest(column) < _highest(key):
             return f"holds no numbers above {_highest(column)}"
         return None

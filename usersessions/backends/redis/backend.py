@@ -97,8 +97,8 @@ class RedisSessionBackend(SessionBackend):
     def _records_of(self, user_id: UserId) -> list[SessionRecord]:
         """Return what is stored of a user's list.
 
-        What is not there may have been renewed between the two steps: looked at again, until all
-        of it is there, or the same is missing as before.
+        A session that is missing may have been renewed between the two steps. They are repeated
+        until none is missing, or the same as before.
         """
         before: set[str] = set()
         while True:
@@ -123,7 +123,7 @@ class RedisSessionBackend(SessionBackend):
         """Return where a session is, and what is stored there."""
         found = self._stored(ses_ids)
         if not found and len(ses_ids) > 1 and self._cluster:
-            # It may have moved from one place to the other while those were looked at.
+            # It may have moved from one key to the other while they were read.
             found = self._stored(ses_ids)
         return found[0] if found else None
 

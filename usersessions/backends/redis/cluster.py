@@ -82,7 +82,7 @@ class ClusterWriter:
             seen = [] if deleted else [*seen, ses_ids]
 
     def _delete_each(self, ses_ids: Iterable[str], expected: SessionRecord) -> dict[str, str]:
-        """Return the users of the sessions that were deleted, "" for nobody's, by ``ses_id``."""
+        """Delete sessions; return their users, "" for anonymous ones, by ``ses_id``."""
         backend, deleted = self.backend, {}
         # One by one: of a script in a pipeline, redis-py asks a node first which keys it has.
         for ses_id in ses_ids:

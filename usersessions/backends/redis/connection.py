@@ -20,7 +20,7 @@ from .scripts import Script
 #: Seconds that a command may take, and a connection, unless the options say otherwise.
 TIMEOUT = 5
 
-#: How many connections one process keeps to a single server at the most, unless told; a thread
+#: How many connections one process keeps to a single server at most by default; a thread
 #: that finds none left waits for one. The clients for Sentinel and Cluster raise errors instead.
 MAX_CONNECTIONS = 100
 NO_LIMIT = 2**31
@@ -35,9 +35,8 @@ _NOT_OF_CONNECTIONS = {
 class RedisConnection:
     """redis-py's client for one set of options, for all threads.
 
-    Nothing connects before the first command. No command is sent twice: whether one that got no
-    answer was carried out, only the next reading tells. (Pipelines on a cluster, of commands that
-    may be repeated, redis-py sends again by itself.)
+    Nothing connects before the first command. No command is sent twice: one that got no answer may
+    have been carried out. (On a cluster, redis-py repeats pipelines; ours may be repeated.)
     """
 
     def __init__(self, options: Mapping[str, Any]) -> None:
@@ -127,8 +126,8 @@ class RedisConnection:
     def _ask(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Send commands on a connection of the pool of a single server, and return the answers.
 
-        A connection whose answers have not come is closed, whatever has interrupted the command:
-        the next commands would take them for their own. redis-py's client would return it.
+        Where anything interrupts that, the connection is closed: the next commands would take its
+        answers for their own. redis-py's client would return it to the pool.
         """
         pool = self._client.connection_pool
         connection = pool.get_connection()

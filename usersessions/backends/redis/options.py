@@ -138,7 +138,7 @@ def find_faults(options: Mapping[str, Any]) -> Iterator[str]:
             known = ", ".join(f'"{option}"' for option in OPTIONS)
             yield f' has the unknown option "{name}"; known: {known}.'
         elif not OPTIONS[name][0](value):
-            # A password or a URL with one is nobody's to read in a log.
+            # Passwords must not be in a log, nor URLs with one.
             shown = "what it is" if "password" in name or name == "url" else repr(value)
             yield f'["{name}"] must be {OPTIONS[name][1]}, not {shown}.'
     yield from _find_contradictions(options)

@@ -2,8 +2,8 @@
 
 A record is a line of JSON and, behind it, ``ses_data`` as it is. The line is ``SessionRecord``
 without that and without ``ses_id``, which is in the key. ``ses_userid`` is a string for a user and
-a number for nobody. Sessions of a user are listed in a sorted set, each ``ses_id`` with the
-server's time at which its key will be gone at the latest.
+a number for an anonymous session. Sessions of a user are listed in a sorted set, each ``ses_id``
+with the server's time at which its key will be gone at the latest.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def _script(text: str) -> Script:
 
 
 _COMMON = """
--- Nothing for what is no record: somebody else has written it.
+-- Returns nothing for text that is no record of ours.
 local function decode(text)
   local ending = string.find(text, '\\n', 1, true)
   local is_json, record = pcall(cjson.decode, string.sub(text, 1, (ending or 1) - 1))
@@ -52,10 +52,10 @@ end
 _RECORDS = """
 local now, grace = tonumber(ARGV[1]), tonumber(ARGV[4])
 local user_lifetime, visitor_lifetime = tonumber(ARGV[2]), tonumber(ARGV[3])
--- What the name of a user's list starts with; empty where the caller keeps the lists.
+-- What the key of a user's list starts with; empty where the caller maintains the lists.
 local lists = ARGV[5]
 
--- Fields, from their JSON and the data behind "=", which there may be none of.
+-- Fields, from their JSON and the data behind "=" ("": no data among them).
 local function fields_in(text, data)
   local fields = cjson.decode(text)
   if data ~= '' then
@@ -138,7 +138,7 @@ for place = 2, #KEYS do
       record[field] = value
     end
     local moves = KEYS[place] ~= KEYS[1]
-    -- First what a full server refuses: nothing must be half done.
+    -- A full server refuses this command: it comes first, so that nothing is half done.
     if not redis.call('SET', KEYS[1], encode(record), moves and 'NX' or 'XX',
                       'EX', seconds_left(record)) then
       return redis.error_reply('TAKEN The new key of a session is in use.')
@@ -158,7 +158,8 @@ return 0
 )
 
 #: Delete records. KEYS: which. ARGV[6] and [7]: fields that must hold, then the ses_id of each key.
-#: What is no record goes, too, unless its data matters. -> for each that was there, its user or ''
+#: Text that is no record is deleted, too, unless data is compared.
+#: -> for each that was there, its user or ''
 DELETE = _script(
     _COMMON
     + _RECORDS
@@ -178,7 +179,7 @@ return owners
 """
 )
 
-#: Delete a record that nobody has changed. KEYS: which. ARGV: what was read there. -> 0 or 1
+#: Delete a record that is still as it was read. KEYS: which. ARGV: what was read. -> 0 or 1
 DELETE_AS_READ = _script(
     "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('DEL', KEYS[1]) or 0"
 )
@@ -191,13 +192,13 @@ LIST = _script(
     _COMMON
     + """
 local time = redis.call('TIME')[1]
--- Where it may: a replica can only be read.
+-- Not called but tried: a replica can only be read.
 redis.pcall('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. time)
 return redis.call('ZRANGEBYSCORE', KEYS[1], time, '+inf')
 """
 )
 
-#: Delete what is on a user's list, a batch at most, but for records of others. KEYS: the list.
+#: Delete what is on a user's list, a batch at most, except records of other users. KEYS: the list.
 #: ARGV: what the records' keys start with, the user, the size of a batch, then the ses_ids that
 #: stay. -> how many records went, how many entries the list lost
 DELETE_BY_USER = _script(
