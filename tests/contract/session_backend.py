@@ -21,10 +21,10 @@ from usersessions import (
     SessionNotUpdated,
     SessionRecord,
 )
-from usersessions.backends.base import SesId
 from usersessions.backends.selection import AnySession, Expired
 from usersessions.backends.transactions import watch_transaction
 from usersessions.models import BackendSession, FrontendSession
+from usersessions.session.record import SesId
 
 IDENTIFIER = "0123456789abcdef0123456789abcdef"
 NEW_IDENTIFIER = "fedcba9876543210fedcba9876543210"

@@ -13,9 +13,10 @@ from tests.conftest import Clock, SessionQueries
 from tests.site.test_middleware import put_basket, read_basket
 from tests.urls import site_of, visit
 from usersessions import SessionChanged, SessionNotUpdated, UserSession, UserSessionManager
-from usersessions.backends.base import SesId, SessionBackend
+from usersessions.backends.base import SessionBackend
 from usersessions.lifecycle.login import begin_login
 from usersessions.models import FrontendSession
+from usersessions.session.record import SesId
 from usersessions.test import Client
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.urls")]

@@ -23,10 +23,9 @@ from django.utils.translation import gettext
 # Texts of Django's own admin are in its catalogues, in more languages than ours.
 from django.utils.translation import gettext as django_gettext
 
-from ..backends.base import SesId
 from ..backends.errors import SessionNotFound
 from ..lifecycle.user_session_manager import UserSessionManager
-from ..session.record import SessionRecord
+from ..session.record import SesId, SessionRecord
 from .session_page import SessionPage
 from .shown_session import COLUMNS, FIELDS, ShownSession, fetch_users
 from .user_search import find_user_ids

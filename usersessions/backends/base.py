@@ -9,7 +9,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any
 
-from ..session.record import SessionRecord
+from ..session.record import SesId, SessionRecord
 from ..session.tokens import Keys
 from ..session.user_keys import UserId, stored_user_id
 from .errors import (
@@ -26,15 +26,6 @@ logger = logging.getLogger("usersessions.backends")
 
 #: How many sessions one statement that ends many of them may delete.
 BATCH_SIZE = 500
-
-
-class SesId(str):
-    """The hash of an identifier that is not known, as of a session that was found in a list.
-
-    ``get()`` and ``renew()`` take it in place of an identifier.
-    """
-
-    __slots__ = ()
 
 
 class SessionBackend(ABC):

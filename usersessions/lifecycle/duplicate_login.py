@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..backends.base import SesId, SessionBackend
+from ..backends.base import SessionBackend
 from ..backends.errors import SessionNotUpdated
 from ..backends.sessions_of_user import FoundSession, sessions_of_user
 from ..session.data import Serializer
 from ..session.meta import LOGIN_FROM, LOGIN_ID, LOGIN_SENT_AT
-from ..session.record import SessionRecord
+from ..session.record import SesId, SessionRecord
 from ..session.user_session import UserSession
 from .retries import ATTEMPTS
 

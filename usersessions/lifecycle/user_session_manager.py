@@ -110,9 +110,9 @@ class UserSessionManager:
             stacklevel=2,
         )
         request = get_current_request()
-        if request is None:
-            return self.create_anonymous_session()
-        return self.create_from_request_or_anonymous(request, cookie_name)
+        if request is not None:
+            return self.create_from_request_or_anonymous(request, cookie_name)
+        return self.create_anonymous_session()
 
     def create_anonymous_session(self) -> UserSession:
         """Return a new session without user; it is not stored."""
@@ -323,8 +323,7 @@ class UserSessionManager:
     def collect_garbage(self, probability: float = 1, *, max_batches: int | None = None) -> int:
         """Delete expired sessions with a chance of ``probability`` percent; return how many went.
 
-        :param probability: 100 always, 0 never
-        :param max_batches: how many batches at the most; None: all there are
+        :param max_batches: how many batches at most; None: all there are
         """
         if random.random() * 100 >= probability:  # noqa: S311 - guessing it gains nothing
             return 0

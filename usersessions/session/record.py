@@ -7,6 +7,15 @@ from typing import NamedTuple, TypedDict
 from .user_keys import UserId
 
 
+class SesId(str):
+    """The hash of an identifier that is not known, as of a session that was found in a list.
+
+    A storage's ``get()`` and ``renew()`` take it in place of an identifier.
+    """
+
+    __slots__ = ()
+
+
 class SessionRecord(TypedDict, total=False):
     """One stored session, field by field as in the table."""
 
