@@ -22,7 +22,7 @@ from django.db import OperationalError, connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils.module_loading import import_string
 
-from tests.cache_servers import CacheServer, MemcachedServer, RedisServer
+from tests.cache_servers import CacheServer
 from tests.conftest import Clock
 from tests.contract.session_backend import (
     ALICE,
@@ -148,20 +148,19 @@ class TestCachedDatabase(BackendContract):
 
 
 @pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CacheServer]:
     """A Redis that may be killed."""
     _ = find_spec("redis") or report_missing("redis-py is not installed.")
-    yield from running(RedisServer(tmp_path_factory.mktemp("redis")))
+    server = CacheServer("redis", tmp_path_factory.mktemp("redis"))
+    yield server
+    server.kill()
 
 
 @pytest.fixture(scope="module")
-def memcached(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MemcachedServer]:
+def memcached(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CacheServer]:
     """A Memcached that may be killed."""
     _ = find_spec("pymemcache") or report_missing("pymemcache is not installed.")
-    yield from running(MemcachedServer(tmp_path_factory.mktemp("memcached")))
-
-
-def running(server: Any) -> Iterator[Any]:
+    server = CacheServer("memcached", tmp_path_factory.mktemp("memcached"))
     yield server
     server.kill()
 
@@ -172,11 +171,9 @@ def cache_of(name: str, request: pytest.FixtureRequest) -> dict[str, Any]:
         return locmem()
     if name == "files":
         return {"BACKEND": FILES, "LOCATION": str(request.getfixturevalue("tmp_path"))}
-    location = os.environ.get(f"USERSESSIONS_TEST_{name.upper()}")
-    if not location:
-        location = request.getfixturevalue(name).location
-    server = {"redis": RedisServer, "memcached": MemcachedServer}[name]
-    return {"BACKEND": server.cache, "LOCATION": location}
+    here = request.getfixturevalue(name).settings
+    there = os.environ.get(f"USERSESSIONS_TEST_{name.upper()}")
+    return {**here, "LOCATION": there} if there else here
 
 
 @pytest.mark.django_db(transaction=True)
