@@ -715,7 +715,7 @@ def test_revocation_ends_a_session_that_is_renewed_twice_meanwhile(two: Two, see
     assert list(mine.get_all()) == []
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", range(16))  # with the last one, after it
 def test_removal_beside_a_renewal_comes_before_or_after_it(
     cluster: Storage, two: Two, seed: int
 ) -> None:
