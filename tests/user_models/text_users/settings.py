@@ -5,7 +5,6 @@ from __future__ import annotations
 from tests.settings import *  # noqa: F403
 from tests.settings import INSTALLED_APPS
 
-MIGRATION_MODULES = {"text_users": None}
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.user_models.text_users"]
 AUTH_USER_MODEL = "text_users.Person"
 USERSESSIONS = {
