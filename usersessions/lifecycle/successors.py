@@ -12,7 +12,7 @@ import secrets
 
 from ..backends.base import SessionBackend
 from ..backends.sessions_of_user import sessions_of_user
-from ..session.data import CorruptSessionData, Serializer, decode
+from ..session.data import Serializer, decode
 from ..session.meta import LOGIN_ID
 from ..session.record import Stored
 from .retries import ATTEMPTS
@@ -36,8 +36,10 @@ def remove_with_successors(
     """
     if backend.remove(identifier):
         return True
-    login_id = stored and _login_id_in(stored.data, serializer)
-    if stored is None or stored.user_id is None or login_id is None:
+    if stored is None or stored.user_id is None:
+        return False
+    login_id = decode(stored.data, serializer).meta.get(LOGIN_ID)
+    if login_id is None:
         return False
     for _ in range(ATTEMPTS):
         successors = [
@@ -50,10 +52,3 @@ def remove_with_successors(
         if backend.remove_by_ses_id(successors):
             return True
     return False
-
-
-def _login_id_in(data: bytes, serializer: Serializer) -> str | None:
-    try:
-        return decode(data, serializer).meta.get(LOGIN_ID)
-    except CorruptSessionData:
-        return None
