@@ -36,8 +36,7 @@ class CacheServer:
                 # Its client asks a server that was down once a minute unless told.
                 "OPTIONS": {"dead_timeout": 0, "retry_attempts": 0},
             }
-        if shutil.which(command[0]) is None:
-            report_missing(f"{command[0]} is not installed.")
+        shutil.which(command[0]) or report_missing(f"{command[0]} is not installed.")
         self._command = command
         self.start()
 

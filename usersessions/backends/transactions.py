@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from django.db import connections, transaction
@@ -91,7 +91,7 @@ def can_ask_again(backend: SessionBackend) -> bool:
 
 
 def _current(backend: SessionBackend, identifier: str) -> SessionRecord | None:
-    try:
-        return backend.get(identifier, current=True)
-    except SessionNotFound:
-        return None
+    record = None
+    with suppress(SessionNotFound):
+        record = backend.get(identifier, current=True)
+    return record

@@ -74,7 +74,7 @@ def _storing_steps(store: SessionStore, session: UserSession) -> list[Step]:
     if has_changes:
         if session.data or store.key_use is KeyUse.CREATED or not store.modified:
             steps.append(Step.SAVE)
-        elif session.stored is not None:
+        else:
             return [Step.END_EMPTIED]
     elif session.stored is not None and (
         store.manager.expiry.is_touch_due(session)

@@ -1047,3 +1047,42 @@ def test_session_that_became_unreadable_meanwhile_is_not_overwritten(
     with pytest.raises(SessionChanged):
         manager.update_session(session)
     assert manager.backend.get(session.identifier)["ses_data"] == b"\xff"
+
+
+def test_session_that_ends_before_the_next_turn_of_a_save_stays_ended(
+    manager: UserSessionManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = manager.create_anonymous_session()
+    session.set("x", 1)
+    session = manager.fixate_anonymous_session(session)
+    session.set("y", 2)
+    update, attempts = SessionBackend.update, count()
+
+    def change_or_end_it_first(backend: Any, identifier: str, *args: Any, **more: Any) -> None:
+        number = next(attempts)
+        update(backend, identifier, {"ses_data": b'{"x":%d}' % (number + 2)})
+        try:
+            update(backend, identifier, *args, **more)
+        finally:
+            if number == 1:
+                backend.remove(identifier)
+                monkeypatch.undo()
+
+    monkeypatch.setattr(SessionBackend, "update", change_or_end_it_first)
+    with pytest.raises(SessionNotUpdated):
+        manager.update_session(session)
+    assert list(manager.backend.get_all()) == []
+
+
+def test_ending_a_session_without_login_id_ends_no_other(
+    manager: UserSessionManager, alice: Any
+) -> None:
+    """Sessions that other software has stored do not say which login they are of."""
+    for identifier in ("0" * 32, "1" * 32):
+        manager.backend.set(
+            identifier, {"ses_userid": alice.pk, "ses_tstamp": 1, "ses_data": b'{"x":1}'}
+        )
+    session = manager.create_session_from_storage("0" * 32)
+    manager.backend.remove("0" * 32)
+    assert manager.remove_session(session) is False
+    assert len(list(manager.backend.get_all())) == 1
